@@ -1,0 +1,1 @@
+"""The single writer: ears turn the world into events, hands carry out commands."""

@@ -1,0 +1,64 @@
+"""Everything that can be wanted, as imperatives. A command may be given again at any time.
+
+`decide` is level-triggered: it names all that is still wanted, each time. Hands carry a command
+out once, by its key, and answer with events.
+"""
+
+from trafficmgr.core.model import Group, Noun, Revision
+from trafficmgr.core.routing import Table
+
+
+class Command(Noun, tag_field="command", tag=True):
+    """Something that is wanted now."""
+
+
+class StartGroup(Command):
+    """Let the group run: pull its images, start its processes at its address."""
+
+    endpoint: str
+    group: Group
+    revision: Revision
+    port: int
+
+    @property
+    def key(self) -> str:
+        """What makes two of them the same."""
+        return f"start {self.group.id}"
+
+
+class StopGroup(Command):
+    """End the group and everything it holds."""
+
+    endpoint: str
+    group: str
+
+    @property
+    def key(self) -> str:
+        """What makes two of them the same."""
+        return f"stop {self.group}"
+
+
+class PublishTable(Command):
+    """Bring the table to every worker: to its file first, then over the link."""
+
+    table: Table
+
+    @property
+    def key(self) -> str:
+        """What makes two of them the same."""
+        return f"publish {self.table.endpoint} {self.table.generation}"
+
+
+class RestartWorker(Command):
+    """Kill and replace the worker of a slot: it did not acknowledge a table within the fence."""
+
+    slot: int
+    start_id: str
+
+    @property
+    def key(self) -> str:
+        """What makes two of them the same."""
+        return f"restart worker {self.start_id}"
+
+
+AnyCommand = StartGroup | StopGroup | PublishTable | RestartWorker

@@ -1,0 +1,167 @@
+"""Everything that can be observed or asked, as past participles.
+
+An event carries `at`, the only time the core knows (seconds on CLOCK_BOOTTIME). Events with an
+`endpoint` concern that endpoint; the others concern all of them.
+"""
+
+from trafficmgr.core.model import EndpointSettings, Noun, Revision
+
+
+class Event(Noun, tag_field="event", tag=True):
+    """Something that happened at a point in time."""
+
+    at: float
+
+
+class EndpointEvent(Event):
+    """Something that happened to one endpoint."""
+
+    endpoint: str
+
+
+# -- the service ----------------------------------------------------------------------------------
+
+
+class ControllerStarted(Event):
+    """A controller took over; from here on every slot must say hello again (promise 1).
+
+    Time that passed without a controller counts as time spent not knowing. With another
+    `boot_id` than before, every wait starts again in full and no old process is trusted.
+    """
+
+    boot_id: str
+    slots: int
+
+
+class WorkerConnected(Event):
+    """A worker said hello from its slot, with the generation of each table that it serves."""
+
+    slot: int
+    start_id: str
+    generations: dict[str, int] = {}
+
+
+class WorkerEnded(Event):
+    """A worker process is gone; `at` is when it was reaped.
+
+    A clean end said `bye` first, with when each address was last answered. Anything else counts
+    as having answered with every address of its last table until `at`.
+    """
+
+    slot: int
+    start_id: str
+    is_clean: bool = False
+
+
+# -- one endpoint ---------------------------------------------------------------------------------
+
+
+class SettingsApplied(EndpointEvent):
+    """The endpoint is configured like this from now on."""
+
+    settings: EndpointSettings
+
+
+class EndpointRemoved(EndpointEvent):
+    """The endpoint shall drain and end: taken out of the config, or `stop --groups`."""
+
+
+class RevisionSeen(EndpointEvent):
+    """The registry holds this revision for the endpoint's images now."""
+
+    revision: Revision
+
+
+class GroupStarted(EndpointEvent):
+    """The runtime has the group's processes."""
+
+    group: str
+
+
+class GroupStartFailed(EndpointEvent):
+    """The runtime could not start the group."""
+
+    group: str
+    reason: str
+
+
+class GroupReady(EndpointEvent):
+    """The group passed `rise` probes in a row."""
+
+    group: str
+
+
+class GroupUnready(EndpointEvent):
+    """The group failed `fall` probes in a row."""
+
+    group: str
+    reason: str = ""
+
+
+class GroupEnded(EndpointEvent):
+    """The group's processes ended without being told to."""
+
+    group: str
+    reason: str
+
+
+class GroupStopped(EndpointEvent):
+    """The group that was told to stop is gone, with everything it held."""
+
+    group: str
+
+
+class TableApplied(EndpointEvent):
+    """A worker serves this generation now, or reports on one that it has applied before.
+
+    Attributes:
+        answered: For groups that this worker withdrew: when it last answered with their address.
+        http_busy: Groups to which this worker still has requests under way.
+        tunnel_busy: Groups to which this worker still has tunnels.
+    """
+
+    slot: int
+    start_id: str
+    generation: int
+    answered: dict[str, float] = {}
+    http_busy: tuple[str, ...] = ()
+    tunnel_busy: tuple[str, ...] = ()
+
+
+class DirectClientsGone(EndpointEvent):
+    """After its TTL ran out, the kernel listed no connection to the group's address."""
+
+    group: str
+
+
+class PromoteAsked(EndpointEvent):
+    """An operator wants the next step now."""
+
+
+class AbortAsked(EndpointEvent):
+    """An operator wants the rollout undone now."""
+
+
+class Woke(EndpointEvent):
+    """The timer set by `wake_at` ran out."""
+
+
+AnyEvent = (
+    ControllerStarted
+    | WorkerConnected
+    | WorkerEnded
+    | SettingsApplied
+    | EndpointRemoved
+    | RevisionSeen
+    | GroupStarted
+    | GroupStartFailed
+    | GroupReady
+    | GroupUnready
+    | GroupEnded
+    | GroupStopped
+    | TableApplied
+    | DirectClientsGone
+    | PromoteAsked
+    | AbortAsked
+    | Woke
+)

@@ -1,0 +1,341 @@
+"""The nouns of trafficmgr and their invariants (DESIGN 2).
+
+Everything here is a frozen value. Time is seconds on CLOCK_BOOTTIME (`*_at`, `*_since`),
+durations end in `_s`, shares are per cent (`*_pct`). The values are stored in the journal and sent
+to workers as they stand, so a field that is added later needs a default.
+"""
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any, Self, dataclass_transform
+
+import msgspec
+
+
+@dataclass_transform(
+    frozen_default=True, kw_only_default=True
+)  # what msgspec inherits, mypy must be told
+class Noun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A frozen value; `but` makes the next one."""
+
+    def but(self, **changes: Any) -> Self:  # noqa: ANN401  the field types are checked by evolve's tests
+        """Return the same value with some fields changed."""
+        return msgspec.structs.replace(self, **changes)
+
+
+# -- where traffic can go -------------------------------------------------------------------------
+
+
+class Tcp(Noun, tag="tcp"):
+    """A place that is dialled by address and port."""
+
+    address: str
+    port: int
+
+
+class Via(Noun, tag="via"):
+    """A place behind a unix socket that hands out connected sockets (pod mode)."""
+
+    path: str
+    port: int
+
+
+Dial = Tcp | Via
+
+
+class Publish(StrEnum):
+    """What DNS answers: the proxy's address, or the groups' own."""
+
+    proxy = "proxy"
+    groups = "groups"
+
+
+# -- what runs ------------------------------------------------------------------------------------
+
+
+class HttpCheck(Noun, tag="http"):
+    """A probe that passes on any 2xx answer within the timeout; redirects are not followed."""
+
+    port: int
+    path: str = "/"
+
+
+class TcpCheck(Noun, tag="tcp"):
+    """A probe that passes when the connection opens."""
+
+    port: int
+
+
+class Probe(Noun):
+    """An active health check and its thresholds (DESIGN 10: every 1 s, 5 s, rise 2, fall 3)."""
+
+    check: HttpCheck | TcpCheck
+    every_s: float = 1.0
+    timeout_s: float = 5.0
+    rise: int = 2
+    fall: int = 3
+
+
+class Resources(Noun):
+    """Limits of one container; None is unlimited."""
+
+    cpu: float | None = None
+    memory_bytes: int | None = None
+
+
+class ContainerTemplate(Noun):
+    """One container of a group, as the user wrote it.
+
+    `image` is the repository with its registry ("registry.example.com/shop/web"); `tag` says what
+    to watch and is no part of a revision's identity, nor is `readiness`.
+    """
+
+    name: str
+    image: str
+    tag: str = "latest"
+    command: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    ports: tuple[int, ...] = ()
+    working_dir: str = ""
+    resources: Resources = Resources()
+    stop_grace_s: float = 10.0
+    readiness: Probe | None = None
+
+
+class GroupTemplate(Noun):
+    """What every group of an endpoint is made of.
+
+    `rootfs` is "host" for process mode: plain processes in the unpacked tree of their image.
+    """
+
+    containers: tuple[ContainerTemplate, ...]
+    rootfs: str = "host"
+
+
+class ImageDigest(Noun):
+    """The exact image that a container runs.
+
+    `digest` is what the registry answers for the tag (an index or a manifest), `platform_digest`
+    the manifest for this machine's platform; equal when there is no index.
+    """
+
+    container: str
+    repository: str
+    digest: str
+    platform_digest: str
+
+
+class Revision(Noun):
+    """What runs: a template and the digests it was resolved to."""
+
+    id: str
+    template: GroupTemplate
+    images: tuple[ImageDigest, ...]
+
+
+NOT_IDENTITY = ("tag", "readiness")
+"""Keys of a container that say how we watch it, not what it is."""
+
+
+def revision_id(template: GroupTemplate, images: tuple[ImageDigest, ...]) -> str:
+    """Return the identity of a revision: sha256 over canonical JSON, in hex.
+
+    Defaults are omitted, so that writing one out changes nothing and a key added to the language
+    later changes no id. tests/core/test_model.py pins known ids for ever.
+    """
+    written = msgspec.to_builtins(template)
+    for container in written["containers"]:
+        for key in NOT_IDENTITY:
+            container.pop(key, None)
+    platform = {image.container: image.platform_digest for image in images}
+    canonical = json.dumps(
+        {"group": written, "images": platform}, sort_keys=True, separators=(",", ":")
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def short(revision: str) -> str:
+    """Return the first characters of a revision id, as people see it."""
+    return revision[:8]
+
+
+# -- what the user wants --------------------------------------------------------------------------
+
+
+class Step(Noun):
+    """One stage of a rollout: a share of traffic and how long it is held."""
+
+    weight_pct: int
+    hold_s: float
+
+
+class EndpointSettings(Noun):
+    """An endpoint as configured. A rollout keeps the settings it started with.
+
+    `fence_s` is how long a worker may take to acknowledge a table before it is restarted.
+    """
+
+    name: str
+    hosts: tuple[str, ...]
+    template: GroupTemplate
+    port: int
+    replicas: int = 1
+    publish: Publish = Publish.proxy
+    ttl_s: int = 10
+    ttl_grace_s: float = 5.0
+    steps: tuple[Step, ...] = (
+        Step(weight_pct=5, hold_s=60.0),
+        Step(weight_pct=25, hold_s=60.0),
+        Step(weight_pct=50, hold_s=60.0),
+    )
+    min_ready_s: float = 10.0
+    deadline_s: float = 600.0
+    watch_s: float = 300.0
+    keep_previous_s: float = 600.0
+    drain_http_s: float = 30.0
+    drain_websocket_s: float = 600.0
+    fence_s: float = 5.0
+    max_revisions: int = 3
+
+
+# -- what there is --------------------------------------------------------------------------------
+
+
+class GroupPhase(StrEnum):
+    """Where a group is on its way from wanted to gone.
+
+    `wanted` has an identity but no processes yet; `started` has processes; `ended` lost them by
+    itself; `stopping` was told to stop. A group that is gone is removed from the state.
+    """
+
+    wanted = "wanted"
+    started = "started"
+    ended = "ended"
+    stopping = "stopping"
+
+
+class Group(Noun):
+    """One running copy of a revision.
+
+    Membership of the table is tracked apart from the life of the processes, because clients hold
+    on to an address longer than we do (promise 1):
+
+    * `withdrawn_generation` is the first table without the group (0: never was in one, or is in);
+    * `answered_at` is the last time that a DNS answer may have carried its address (None: never);
+    * `max_ttl_s` is the largest TTL of any table in which it stood;
+    * `http_slots`, `tunnel_slots` are the slots that may still hold requests or tunnels to it;
+    * `is_direct_clear`: after the TTL ran out the kernel listed no connection to its address.
+    """
+
+    id: str
+    revision: str
+    created_at: float
+    address: str = ""
+    phase: GroupPhase = GroupPhase.wanted
+    start_at: float = 0.0
+    is_ready: bool = False
+    ready_since: float | None = None
+    is_retiring: bool = False
+    note: str = ""
+    in_table: bool = False
+    withdrawn_generation: int = 0
+    withdrawn_at: float | None = None
+    answered_at: float | None = None
+    max_ttl_s: int = 0
+    http_slots: tuple[int, ...] = ()
+    tunnel_slots: tuple[int, ...] = ()
+    is_direct_clear: bool = False
+
+
+class Slot(Noun):
+    """A numbered place of a worker, as one endpoint sees it.
+
+    `start_id` names the worker that last said hello, to this controller or one before it;
+    `is_present` says that it was this one. `applied` is the newest generation it acknowledged.
+    """
+
+    number: int
+    start_id: str = ""
+    is_present: bool = False
+    applied: int = 0
+    lagging_since: float | None = None
+
+
+class Countdown(Noun):
+    """A wait that can be interrupted: seconds left, and since when they run (None: halted)."""
+
+    left_s: float
+    since: float | None = None
+
+    def run(self, now: float) -> "Countdown":
+        """Let it run from now; a running one goes on."""
+        return self if self.since is not None else self.but(since=now)
+
+    def halt(self, now: float) -> "Countdown":
+        """Stop it and keep what is left."""
+        if self.since is None:
+            return self
+        return Countdown(left_s=self.left_at(now))
+
+    def left_at(self, now: float) -> float:
+        """Return the seconds left, never below 0."""
+        return max(0.0, self.left_s - (0.0 if self.since is None else now - self.since))
+
+    @property
+    def ends_at(self) -> float | None:
+        """When it runs out if nothing interrupts it; None while it is halted."""
+        return None if self.since is None else self.since + self.left_s
+
+
+class RolloutPhase(StrEnum):
+    """The phases of a rollout. The last four end it."""
+
+    progressing = "progressing"
+    promoting = "promoting"
+    aborting = "aborting"
+    completed = "completed"
+    aborted = "aborted"
+    superseded = "superseded"
+
+
+class Mark(Noun):
+    """Something a rollout did, for the people who read its history."""
+
+    at: float
+    what: str
+    weight_pct: int = 0
+
+
+class Rollout(Noun, kw_only=True):
+    """Moving an endpoint from one revision to another.
+
+    `step` is -1 until the candidate is available, then the index into `settings.steps`.
+    `hold` runs while the candidate can carry the step; `deadline` while there is no progress.
+    """
+
+    id: str
+    origin: str
+    revision: str
+    settings: EndpointSettings
+    started_at: float
+    phase: RolloutPhase = RolloutPhase.progressing
+    step: int = -1
+    hold: Countdown | None = None
+    deadline: Countdown
+    most_ready: int = 0
+    reason: str = ""
+    ended_at: float | None = None
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.ended_at is not None
+
+
+class Backoff(Noun):
+    """How a revision's groups failed lately, and when the next may start."""
+
+    failures: int = 0
+    next_at: float = 0.0

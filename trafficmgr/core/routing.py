@@ -1,0 +1,109 @@
+"""Routing tables: which revision and which group the next client gets.
+
+A table is one endpoint's whole answer to "where may traffic go now". The controller makes it,
+workers obey it; both sides read the same rules here:
+
+* `shares` holds what may be reached. Weights are whole per cents and sum to 100, unless there is
+  nothing to reach at all. 0 % is exactly none and 100 % exactly all.
+* Within a share every target is equal.
+* If the chosen share has no usable target, another share with a weight above 0 serves ("spilled").
+* A table is never changed; a newer generation replaces it as a whole.
+"""
+
+import msgspec
+
+from trafficmgr.core.model import Dial, Noun, Publish
+
+
+class Target(Noun):
+    """A group in a table: its id and how it is dialled."""
+
+    group: str
+    dial: Dial
+
+
+class Share(Noun):
+    """What one revision gets of the traffic, and the groups that carry it."""
+
+    revision: str
+    weight_pct: int
+    targets: tuple[Target, ...]
+
+
+class Table(Noun):
+    """An endpoint's routing table; `generation` only grows.
+
+    `is_least_bad` says that no target is ready and these are the least bad (promise 9).
+    """
+
+    endpoint: str
+    generation: int
+    hosts: tuple[str, ...]
+    publish: Publish
+    ttl_s: int
+    shares: tuple[Share, ...] = ()
+    is_least_bad: bool = False
+
+    def groups(self) -> frozenset[str]:
+        """Return the ids of all groups that can be reached through this table."""
+        return frozenset(target.group for share in self.shares for target in share.targets)
+
+
+class Zone(Noun):
+    """A DNS zone that we are authoritative for. Names are lower case, without the last dot.
+
+    `ns` are the name servers; those inside the zone are answered with the advertised addresses.
+    """
+
+    name: str
+    ns: tuple[str, ...]
+    mailbox: str = ""
+    negative_ttl_s: int = 5
+    ns_ttl_s: int = 300
+
+
+class Zones(Noun):
+    """What a worker must know beside tables: its zones and the proxy's own public addresses."""
+
+    generation: int
+    zones: tuple[Zone, ...]
+    advertise: tuple[str, ...]
+
+
+def check(table: Table) -> Table:
+    """Return the table, or raise AssertionError if it breaks a rule of this page."""
+    weights = [share.weight_pct for share in table.shares]
+    assert all(weight >= 0 for weight in weights), table  # noqa: S101  an invariant, stays on
+    assert not weights or sum(weights) == 100, table  # noqa: S101, PLR2004  per cent
+    reachable = [target.group for share in table.shares for target in share.targets]
+    assert len(reachable) == len(set(reachable)), table  # noqa: S101
+    return table
+
+
+def pick(shares: tuple[Share, ...], point: float) -> int:
+    """Return the index of the share that the point of the unit interval falls into.
+
+    Args:
+        shares: Weights that sum to 100.
+        point: A number in [0, 1): random, or a client's bucket. As weights rise from left to
+            right, a bucket crosses from one share to its neighbour once and never flaps.
+
+    Raises:
+        LookupError: There is no share with a weight above 0.
+    """
+    mark = point * 100
+    for index, share in enumerate(shares):
+        mark -= share.weight_pct
+        if mark < 0:
+            return index
+    raise LookupError("no share has a weight above 0")
+
+
+def encode(table: Table) -> bytes:
+    """Return the bytes of a table file."""
+    return msgspec.msgpack.encode(table)
+
+
+def decode(data: bytes) -> Table:
+    """Return the table in the bytes of a table file; raises msgspec.DecodeError on garbage."""
+    return msgspec.msgpack.decode(data, type=Table)

@@ -1,0 +1,1 @@
+"""The worker process: DNS and HTTP sockets, the newest tables, nothing else."""

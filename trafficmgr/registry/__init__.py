@@ -1,0 +1,1 @@
+"""The OCI distribution client: polling and pulling."""

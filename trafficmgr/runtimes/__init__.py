@@ -1,0 +1,1 @@
+"""What runs container groups: one contract, several engines."""

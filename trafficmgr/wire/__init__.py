@@ -1,0 +1,1 @@
+"""Sans-IO: bytes in, bytes out."""
