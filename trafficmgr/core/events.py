@@ -31,6 +31,7 @@ class ControllerStarted(Event):
 
     boot_id: str
     slots: int
+    address_pool: str
 
 
 class WorkerConnected(Event):
@@ -42,15 +43,18 @@ class WorkerConnected(Event):
 
 
 class WorkerEnded(Event):
-    """A worker process is gone; `at` is when it was reaped.
+    """A worker process is gone since `reaped_at`. May be told again; that changes nothing.
 
-    A clean end said `bye` first, with when each address was last answered. Anything else counts
-    as having answered with every address of its last table until `at`.
+    A clean end said `bye` first, with when each group was last answered (endpoint -> group ->
+    time). Anything else counts as having answered with every address of its last table until
+    `reaped_at`.
     """
 
     slot: int
     start_id: str
+    reaped_at: float
     is_clean: bool = False
+    answered: dict[str, dict[str, float]] = {}
 
 
 # -- one endpoint ---------------------------------------------------------------------------------
@@ -92,7 +96,7 @@ class GroupReady(EndpointEvent):
 
 
 class GroupUnready(EndpointEvent):
-    """The group failed `fall` probes in a row."""
+    """The group failed `fall` probes in a row, or did not pass its very first ones."""
 
     group: str
     reason: str = ""

@@ -205,10 +205,12 @@ class EndpointSettings(Noun):
 class GroupPhase(StrEnum):
     """Where a group is on its way from wanted to gone.
 
-    `wanted` has an identity but no processes yet; `started` has processes; `ended` lost them by
-    itself; `stopping` was told to stop. A group that is gone is removed from the state.
+    `waiting` sits out a back-off; `wanted` has an identity but no processes yet; `started` has
+    processes; `ended` lost them by itself; `stopping` was told to stop. A group that is gone is
+    removed from the state.
     """
 
+    waiting = "waiting"
     wanted = "wanted"
     started = "started"
     ended = "ended"
@@ -252,7 +254,8 @@ class Slot(Noun):
     """A numbered place of a worker, as one endpoint sees it.
 
     `start_id` names the worker that last said hello, to this controller or one before it;
-    `is_present` says that it was this one. `applied` is the newest generation it acknowledged.
+    `is_present` says that it was this one. `applied` is the newest generation it acknowledged;
+    `is_overdue` that it did not acknowledge the present one within the fence.
     """
 
     number: int
@@ -260,6 +263,7 @@ class Slot(Noun):
     is_present: bool = False
     applied: int = 0
     lagging_since: float | None = None
+    is_overdue: bool = False
 
 
 class Countdown(Noun):
@@ -279,8 +283,9 @@ class Countdown(Noun):
         return Countdown(left_s=self.left_at(now))
 
     def left_at(self, now: float) -> float:
-        """Return the seconds left, never below 0."""
-        return max(0.0, self.left_s - (0.0 if self.since is None else now - self.since))
+        """Return the seconds left; less than a microsecond is rounding and counts as none."""
+        left_s = self.left_s - (0.0 if self.since is None else now - self.since)
+        return left_s if left_s > 1e-6 else 0.0  # noqa: PLR2004  a microsecond
 
     @property
     def ends_at(self) -> float | None:

@@ -1,0 +1,391 @@
+"""Scenario transcripts: a small world around the pure core, told as a story.
+
+A file in tests/scenarios says what happens from outside ("10s registry shows v2") and what the
+world is like ("groups are ready after 1s"); below a line of dashes stands what followed from it.
+The world answers each command after a delay, workers acknowledge tables, and DNS is asked all the
+time, so that an address is answered until the very moment at which its worker withdraws it.
+"""
+
+import heapq
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+from trafficmgr.core import events, fleet, retirement
+from trafficmgr.core.commands import (
+    AnyCommand,
+    PublishTable,
+    RestartWorker,
+    StartGroup,
+    StopGroup,
+)
+from trafficmgr.core.fleet import Fleet
+from trafficmgr.core.model import (
+    ContainerTemplate,
+    EndpointSettings,
+    GroupTemplate,
+    ImageDigest,
+    Publish,
+    Revision,
+    Step,
+)
+from trafficmgr.core.routing import Table
+from trafficmgr.core.state import EndpointState
+
+NAME = "shop"
+TEMPLATE = GroupTemplate(
+    containers=(ContainerTemplate(name="web", image="registry.test/shop/web", ports=(8080,)),)
+)
+
+
+def seconds(text: str) -> float:
+    """Return the seconds in "90s" or "2m"."""
+    number, unit = re.fullmatch(r"([\d.]+)(s|m)", text).groups()  # type: ignore[union-attr]
+    return float(number) * (60 if unit == "m" else 1)
+
+
+def settings(**given: str) -> EndpointSettings:
+    """Return an endpoint's settings from the words of a scenario."""
+    steps = tuple(
+        Step(weight_pct=int(weight), hold_s=seconds(hold))
+        for weight, hold in (s.split("/") for s in given.pop("steps", "").split(",") if s)
+    )
+    publish = Publish(given.pop("publish", "proxy"))
+    replicas = int(given.pop("replicas", "1"))
+    ttl_s = int(seconds(given.pop("ttl", "10s")))
+    most = int(given.pop("max_revisions", "3"))
+    durations = {f"{key}_s": seconds(value) for key, value in given.items()}
+    return EndpointSettings(
+        name=NAME,
+        hosts=("shop.test",),
+        template=TEMPLATE,
+        port=8080,
+        replicas=replicas,
+        publish=publish,
+        ttl_s=ttl_s,
+        steps=steps,
+        max_revisions=most,
+        **durations,
+    )
+
+
+def revision(label: str) -> Revision:
+    """Return a revision whose id is its label, so that stories can be read."""
+    image = ImageDigest(
+        container="web", repository="registry.test/shop/web", digest=label, platform_digest=label
+    )
+    return Revision(id=label, template=TEMPLATE, images=(image,))
+
+
+@dataclass
+class World:
+    """Everything outside the core, with delays in seconds."""
+
+    start_s: float = 1.0
+    ready_s: float = 1.0
+    ack_s: float = 0.1
+    kernel_s: float = 0.5
+    stop_s: float = 0.5
+    slots: int = 2
+    broken: set[str] = field(default_factory=set)
+    hung: set[int] = field(default_factory=set)
+    busy: set[str] = field(default_factory=set)
+
+
+class Story:
+    """Runs a fleet of one endpoint through virtual time and writes down what changes."""
+
+    def __init__(self, world: World, given: EndpointSettings) -> None:
+        self.world = world
+        self.fleet = Fleet()
+        self.lines: list[str] = []
+        self.now = 0.0
+        self.boot = 1
+        self._order = count()
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._done: set[str] = set()
+        self._starts = count(1)
+        self._workers: dict[int, tuple[str, Table | None]] = {}
+        self.is_controller_away = False
+        self.start_controller()
+        self.feed(events.SettingsApplied(at=0.0, endpoint=NAME, settings=given))
+        for slot in range(world.slots):
+            self.connect(slot)
+
+    @property
+    def state(self) -> EndpointState:
+        """The endpoint's state now."""
+        return self.fleet.endpoints[NAME]
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def later(self, delay_s: float, what: Callable[[], None]) -> None:
+        """Let something happen after a delay."""
+        heapq.heappush(self._agenda, (self.now + delay_s, next(self._order), what))
+
+    def run_until(self, end: float) -> None:
+        """Let time pass up to and including `end`."""
+        while True:
+            wake = fleet.wake_at(self.fleet, self.now) if not self.is_controller_away else None
+            first = self._agenda[0][0] if self._agenda else None
+            due = min((at for at in (wake, first) if at is not None), default=None)
+            if due is None or due > end:
+                self.now = end
+                return
+            self.now = max(self.now, due)
+            if first is not None and first <= due:
+                heapq.heappop(self._agenda)[2]()
+            else:
+                self.feed(events.Woke(at=self.now, endpoint=NAME))
+
+    # -- the controller -----------------------------------------------------------------------
+
+    def start_controller(self) -> None:
+        """A new controller takes over: hands forget what they did, the journal does not."""
+        self._done.clear()
+        self.is_controller_away = False
+        self.feed(
+            events.ControllerStarted(
+                at=self.now,
+                boot_id=f"boot-{self.boot}",
+                slots=self.world.slots,
+                address_pool="127.77.0.0/16",
+            )
+        )
+
+    def feed(self, event: events.Event) -> None:
+        """Hand one event to the core, note what changed, carry out what is wanted."""
+        if self.is_controller_away:
+            return
+        before = self.fleet
+        self.fleet = fleet.evolve(before, event)
+        self.lines += _told(self.now, before, self.fleet)
+        for command in fleet.decide(self.fleet):
+            if command.key not in self._done:
+                self._done.add(command.key)
+                self._carry_out(command)
+        self._look_at_kernel()
+
+    def _look_at_kernel(self) -> None:
+        for group in self.state.groups if NAME in self.fleet.endpoints else ():
+            key = f"kernel {group.id}"
+            due = retirement.waits_for_kernel(group, self.state, self.now)
+            if due and key not in self._done and group.id not in self.world.busy:
+                self._done.add(key)
+                self.later(self.world.kernel_s, lambda g=group.id: self._is_clear(g))  # type: ignore[misc]
+
+    def _is_clear(self, group: str) -> None:
+        self.feed(events.DirectClientsGone(at=self.now, endpoint=NAME, group=group))
+
+    def _carry_out(self, command: AnyCommand) -> None:
+        world = self.world
+        match command:
+            case StartGroup():
+                self.later(world.start_s, lambda: self._started(command))
+            case StopGroup():
+                gone = command.group
+                self.later(
+                    world.stop_s,
+                    lambda: self.feed(events.GroupStopped(at=self.now, endpoint=NAME, group=gone)),
+                )
+            case PublishTable():
+                for slot in self._workers:
+                    self.later(world.ack_s, lambda s=slot: self._apply(s, command.table))  # type: ignore[misc]
+            case RestartWorker():
+                self.lines.append(f"{self.now:7.1f}  worker of slot {command.slot} is restarted")
+                self.kill_worker(command.slot)
+
+    def _started(self, command: StartGroup) -> None:
+        group = command.group.id
+        self.feed(events.GroupStarted(at=self.now, endpoint=NAME, group=group))
+        if command.revision.id not in self.world.broken:
+            self.later(
+                self.world.ready_s,
+                lambda: self.feed(events.GroupReady(at=self.now, endpoint=NAME, group=group)),
+            )
+
+    # -- workers ------------------------------------------------------------------------------
+
+    def connect(self, slot: int) -> None:
+        """The worker of a slot says hello with the newest table on disk."""
+        table = self.state.table if self.state.table.generation else None
+        self._workers[slot] = (f"{slot}-{next(self._starts)}", table)
+        self._hello(slot)
+
+    def _hello(self, slot: int) -> None:
+        start_id, table = self._workers[slot]
+        generations = {} if table is None else {NAME: table.generation}
+        self.feed(
+            events.WorkerConnected(
+                at=self.now, slot=slot, start_id=start_id, generations=generations
+            )
+        )
+        self._apply(slot, self.state.table)
+
+    def hello_all(self) -> None:
+        """Every worker reconnects to a new controller."""
+        for slot in self._workers:
+            self._hello(slot)
+
+    def kill_worker(self, slot: int) -> None:
+        """The worker of a slot dies without a word; its successor is there a second later."""
+        start_id, _ = self._workers.pop(slot)
+        self.world.hung.discard(slot)
+        self.feed(events.WorkerEnded(at=self.now, slot=slot, start_id=start_id, reaped_at=self.now))
+        self.later(1.0, lambda: self.connect(slot))
+
+    def _apply(self, slot: int, table: Table) -> None:
+        if slot not in self._workers or slot in self.world.hung or not table.generation:
+            return
+        start_id, old = self._workers[slot]
+        if old is not None and old.generation > table.generation:
+            return
+        self._workers[slot] = (start_id, table)
+        withdrawn = old.groups() - table.groups() if old is not None else frozenset()
+        self.feed(
+            events.TableApplied(
+                at=self.now,
+                endpoint=NAME,
+                slot=slot,
+                start_id=start_id,
+                generation=table.generation,
+                answered=dict.fromkeys(withdrawn, self.now),
+                http_busy=tuple(sorted(withdrawn & self.world.busy)),
+            )
+        )
+
+
+def _told(now: float, before: Fleet, after: Fleet) -> Iterator[str]:
+    """Yield one line for each thing that changed, in the order in which people would tell it."""
+    if NAME not in after.endpoints:
+        return
+    new = after.endpoints[NAME]
+    old = before.endpoints.get(NAME)
+    yield from (f"{now:7.1f}  {line}" for line in (*_rollout(old, new), *_groups(old, new)))
+    if new.table.generation != (old.table.generation if old else 0):
+        yield f"{now:7.1f}  table {new.table.generation}: {_table(new.table)}"
+
+
+def _rollout(old: EndpointState | None, new: EndpointState) -> Iterator[str]:
+    marks = {(r.id, m) for s in [old] if s for r in (*s.history, s.rollout) if r for m in r.marks}
+    seen = set()
+    for rollout in (*new.history, new.rollout):
+        if rollout is None or rollout.id in seen:
+            continue
+        seen.add(rollout.id)
+        for mark in rollout.marks:
+            if (rollout.id, mark) not in marks:
+                weight = f" {mark.weight_pct}%" if mark.weight_pct else ""
+                ends = mark.what in {"aborted", "superseded"}
+                why = f": {rollout.reason}" if ends and rollout.reason else ""
+                yield f"rollout of {rollout.revision}: {mark.what}{weight}{why}"
+
+
+def _groups(old: EndpointState | None, new: EndpointState) -> Iterator[str]:
+    known = {g.id: g for g in old.groups} if old else {}
+    for group in new.groups:
+        was = known.pop(group.id, None)
+        if was is None:
+            yield f"{group.id} of {group.revision} at {group.address}: {group.phase}"
+            continue
+        if was.phase != group.phase:
+            yield f"{group.id}: {group.phase}" + (f" ({group.note})" if group.note else "")
+        if was.is_ready != group.is_ready and group.phase == "started":
+            yield f"{group.id}: {'ready' if group.is_ready else 'unready'}"
+        if group.is_retiring and not was.is_retiring and group.phase != "ended":
+            yield f"{group.id}: retiring"
+    yield from (f"{gone}: gone" for gone in known)
+
+
+def _table(table: Table) -> str:
+    shares = [
+        f"{s.revision} {s.weight_pct}% [{' '.join(t.group for t in s.targets)}]"
+        for s in table.shares
+    ]
+    return ", ".join(shares) + (" least bad" if table.is_least_bad else "") if shares else "nothing"
+
+
+# -- the language ---------------------------------------------------------------------------------
+
+
+def _revision_comes(story: Story, label: str) -> None:
+    story.feed(events.RevisionSeen(at=story.now, endpoint=NAME, revision=revision(label)))
+
+
+def _controller_dies(story: Story) -> None:
+    story.is_controller_away = True
+
+
+def _controller_returns(story: Story) -> None:
+    story.start_controller()
+    story.hello_all()
+
+
+def _machine_restarts(story: Story) -> None:
+    story.boot += 1
+    story.start_controller()
+    for slot in list(story._workers):
+        story.kill_worker(slot)
+
+
+SENTENCES: dict[str, Callable[..., None]] = {
+    r"registry shows (\S+)": _revision_comes,
+    r"(\S+) dies": lambda s, g: s.feed(
+        events.GroupEnded(at=s.now, endpoint=NAME, group=g, reason="killed by SIGKILL")
+    ),
+    r"(\S+) fails its probes": lambda s, g: s.feed(
+        events.GroupUnready(at=s.now, endpoint=NAME, group=g, reason="503")
+    ),
+    r"(\S+) recovers": lambda s, g: s.feed(events.GroupReady(at=s.now, endpoint=NAME, group=g)),
+    r"(\S+) stays busy": lambda s, g: s.world.busy.add(g),
+    r"operator aborts": lambda s: s.feed(events.AbortAsked(at=s.now, endpoint=NAME)),
+    r"operator promotes": lambda s: s.feed(events.PromoteAsked(at=s.now, endpoint=NAME)),
+    r"endpoint is removed": lambda s: s.feed(events.EndpointRemoved(at=s.now, endpoint=NAME)),
+    r"slot (\d+) hangs": lambda s, n: s.world.hung.add(int(n)),
+    r"worker of slot (\d+) is killed": lambda s, n: s.kill_worker(int(n)),
+    r"controller dies": _controller_dies,
+    r"controller returns": _controller_returns,
+    r"machine restarts": _machine_restarts,
+    r"end": lambda _s: None,
+}
+
+
+def tell(text: str) -> str:
+    """Run the story of a scenario file and return the transcript that belongs below the dashes."""
+    story: Story | None = None
+    world = World()
+    for line in filter(None, (raw.partition("#")[0].strip() for raw in text.splitlines())):
+        head, _, rest = line.partition(" ")
+        words = dict(w.split("=") for w in rest.split()) if head in {"endpoint", "world"} else {}
+        if head == "world":
+            for key, value in words.items():
+                _describe(world, key, value)
+        elif head == "endpoint":
+            story = Story(world, settings(**words))
+        else:
+            assert story is not None, "a story begins with an endpoint"
+            story.run_until(seconds(head))
+            story.lines.append(f"{story.now:7.1f}  -- {rest.strip()}")
+            _say(story, rest.strip())
+    assert story is not None
+    return "\n".join(story.lines) + "\n"
+
+
+def _describe(world: World, key: str, value: str) -> None:
+    """Take a word about the world, such as ack=3s; one that it has no place for is an error."""
+    name = key if key in {"broken", "slots"} else f"{key}_s"
+    getattr(world, name)
+    read: dict[str, Callable[[str], object]] = {
+        "broken": lambda text: set(text.split(",")),
+        "slots": int,
+    }
+    setattr(world, name, read.get(key, seconds)(value))
+
+
+def _say(story: Story, sentence: str) -> None:
+    for pattern, happens in SENTENCES.items():
+        if match := re.fullmatch(pattern, sentence):
+            happens(story, *match.groups())
+            return
+    raise AssertionError(f"no such sentence: {sentence!r}")

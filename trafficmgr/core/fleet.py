@@ -1,0 +1,129 @@
+"""What concerns several endpoints: who has which address, and what all of them must hear.
+
+An address is given out in `evolve`, so that a command repeated after a crash names the same one.
+It is free again when its group is gone, and a group is only gone when no resolver may hold its
+address any more (promise 13); the pool is walked round and round all the same, so that an address
+rests for as long as possible.
+"""
+
+from ipaddress import IPv4Network
+
+from trafficmgr.core import rollout
+from trafficmgr.core.commands import AnyCommand
+from trafficmgr.core.errors import TrafficmgrError
+from trafficmgr.core.events import (
+    ControllerStarted,
+    EndpointEvent,
+    Event,
+    SettingsApplied,
+)
+from trafficmgr.core.model import EndpointSettings, Noun
+from trafficmgr.core.routing import Table
+from trafficmgr.core.state import EndpointState
+
+
+class PoolExhaustedError(TrafficmgrError):
+    """Every address of the pool is in use."""
+
+
+class Fleet(Noun):
+    """All endpoints, and what they share. `cursor` is the last place that was given out."""
+
+    boot_id: str = ""
+    slots: int = 0
+    address_pool: str = "127.77.0.0/16"
+    cursor: int = 0
+    endpoints: dict[str, EndpointState] = {}
+
+
+def evolve(fleet: Fleet, event: Event) -> Fleet:
+    """Return the fleet after one more event; the same object if nothing changed."""
+    if isinstance(event, ControllerStarted):
+        fleet = fleet.but(boot_id=event.boot_id, slots=event.slots, address_pool=event.address_pool)
+    changed: dict[str, EndpointState] = {}
+    for name in _concerned(fleet, event):
+        before = fleet.endpoints.get(name) or _new(name, fleet, event)
+        after = rollout.evolve(before, event)
+        if after is not fleet.endpoints.get(name):
+            changed[name] = after
+    if not changed:
+        return fleet
+    return _with_addresses(fleet.but(endpoints={**fleet.endpoints, **changed}), tuple(changed))
+
+
+def decide(fleet: Fleet) -> tuple[AnyCommand, ...]:
+    """Return everything that is still wanted, of all endpoints."""
+    return tuple(c for state in fleet.endpoints.values() for c in rollout.decide(state))
+
+
+def wake_at(fleet: Fleet, now: float) -> float | None:
+    """Return the first moment after now at which time alone changes something."""
+    moments = (rollout.wake_at(state, now) for state in fleet.endpoints.values())
+    return min((at for at in moments if at is not None), default=None)
+
+
+def _concerned(fleet: Fleet, event: Event) -> tuple[str, ...]:
+    if not isinstance(event, EndpointEvent):
+        return tuple(fleet.endpoints)
+    if event.endpoint in fleet.endpoints or isinstance(event, SettingsApplied):
+        return (event.endpoint,)
+    return ()  # an echo of an endpoint that is gone
+
+
+def _new(name: str, fleet: Fleet, event: Event) -> EndpointState:
+    """Return an endpoint that has only just been configured."""
+    assert isinstance(event, SettingsApplied), event  # noqa: S101  _concerned lets no other through
+    state = EndpointState(
+        name=name,
+        boot_id=fleet.boot_id,
+        settings=event.settings,
+        table=_no_table(name, event.settings),
+    )
+    started = ControllerStarted(
+        at=event.at, boot_id=fleet.boot_id, slots=fleet.slots, address_pool=fleet.address_pool
+    )
+    return rollout.evolve(state, started)
+
+
+def _no_table(name: str, settings: EndpointSettings) -> Table:
+    """Return the table before the first: generation 0, never sent."""
+    return Table(
+        endpoint=name,
+        generation=0,
+        hosts=(),
+        publish=settings.publish,
+        ttl_s=settings.ttl_s,
+    )
+
+
+def _with_addresses(fleet: Fleet, names: tuple[str, ...]) -> Fleet:
+    """Give an address to every group that has none."""
+    needy = [
+        (name, group)
+        for name in names
+        for group in fleet.endpoints[name].groups
+        if not group.address
+    ]
+    if not needy:
+        return fleet
+    used = {g.address for state in fleet.endpoints.values() for g in state.groups}
+    pool = IPv4Network(fleet.address_pool)
+    cursor, endpoints = fleet.cursor, dict(fleet.endpoints)
+    for name, group in needy:
+        cursor, address = _next_free(pool, cursor, used)
+        used.add(address)
+        endpoints[name] = endpoints[name].with_group(group.but(address=address))
+    return fleet.but(cursor=cursor, endpoints=endpoints)
+
+
+def _next_free(pool: IPv4Network, cursor: int, used: set[str]) -> tuple[int, str]:
+    """Return the next place and its address, passing over network and broadcast lookalikes."""
+    for step in range(1, pool.num_addresses + 1):
+        place = (cursor + step) % pool.num_addresses
+        address = str(pool[place])
+        if place % 256 not in {0, 255} and address not in used:
+            return place, address
+    raise PoolExhaustedError(
+        f"address_pool {pool} has no free address. No new group can start; those that run serve on."
+        " Give a larger address_pool."
+    )

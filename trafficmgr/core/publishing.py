@@ -1,0 +1,233 @@
+"""What workers serve, and what they may still have given to clients.
+
+`publish` is the rule that makes tables; the three observations keep the books that retirement
+reads: which slot has acknowledged what, when an address was last answered, which slot may still
+hold requests. Every doubt counts against stopping: a worker that ended without a word counts as
+having answered with all of its last table until it was reaped.
+"""
+
+from trafficmgr.core.events import TableApplied, WorkerConnected, WorkerEnded
+from trafficmgr.core.model import Group, GroupPhase, Publish, RolloutPhase, Slot, Tcp
+from trafficmgr.core.routing import Share, Table, Target, check
+from trafficmgr.core.schedule import WHOLE_PCT, capacity_pct, step_weight_pct
+from trafficmgr.core.state import EndpointState
+
+# -- the rule that makes tables -------------------------------------------------------------------
+
+
+def publish(state: EndpointState, now: float) -> EndpointState:
+    """Make the next table if what should be served differs from what is."""
+    wanted = wanted_table(state)
+    if wanted == state.table:
+        return state
+    table = check(wanted.but(generation=state.table.generation + 1))
+    present = table.groups()
+    numbers = tuple(slot.number for slot in state.slots)
+    return state.but(
+        table=table,
+        groups=tuple(_booked(g, table, present, numbers, now) for g in state.groups),
+        slots=tuple(
+            slot if slot.lagging_since is not None else slot.but(lagging_since=now)
+            for slot in state.slots
+        ),
+    )
+
+
+def wanted_table(state: EndpointState) -> Table:
+    """Return what should be served, under the present generation number."""
+    settings = state.settings
+    shares = _shares(state)
+    is_least_bad = not any(share.targets for share in shares)
+    if is_least_bad:
+        shares = _least_bad(state)
+    return Table(
+        endpoint=state.name,
+        generation=state.table.generation,
+        hosts=settings.hosts,
+        publish=settings.publish,
+        ttl_s=settings.ttl_s,
+        shares=shares,
+        is_least_bad=is_least_bad and bool(shares),
+    )
+
+
+def candidate_weight_pct(state: EndpointState) -> int:
+    """Return the candidate's share: its step, capped by what it has proved it can carry."""
+    rollout = state.rollout
+    if not state.candidate or rollout is None or rollout.phase is not RolloutPhase.progressing:
+        return 0
+    if not state.stable:
+        return WHOLE_PCT
+    ready = len(state.ready(state.candidate))
+    return min(step_weight_pct(rollout), capacity_pct(ready, state.settings.replicas))
+
+
+def _shares(state: EndpointState) -> tuple[Share, ...]:
+    weight_pct = candidate_weight_pct(state)
+    weighted = ((state.candidate, weight_pct), (state.stable, WHOLE_PCT - weight_pct))
+    return tuple(
+        Share(revision=revision, weight_pct=pct, targets=_targets(state, state.ready(revision)))
+        for revision, pct in weighted
+        if revision and pct > 0
+    )
+
+
+def _least_bad(state: EndpointState) -> tuple[Share, ...]:
+    """Promise 9: nobody is ready, so those serve that did serve and still run."""
+    groups = [
+        g
+        for g in state.live(state.stable or state.candidate)
+        if g.phase is GroupPhase.started and (g.in_table or g.withdrawn_generation)
+    ]
+    if not groups:
+        return ()
+    revision = groups[0].revision
+    targets = _targets(state, groups)
+    return (Share(revision=revision, weight_pct=WHOLE_PCT, targets=targets),)
+
+
+def _targets(state: EndpointState, groups: list[Group]) -> tuple[Target, ...]:
+    port = state.settings.port
+    return tuple(Target(group=g.id, dial=Tcp(address=g.address, port=port)) for g in groups)
+
+
+def _booked(
+    group: Group, table: Table, present: frozenset[str], numbers: tuple[int, ...], now: float
+) -> Group:
+    """Return the group with its books brought forward to this table."""
+    if group.id in present:
+        ttl_s = table.ttl_s if table.publish is Publish.groups else 0
+        return group.but(
+            in_table=True,
+            withdrawn_generation=0,
+            withdrawn_at=None,
+            max_ttl_s=max(group.max_ttl_s, ttl_s),
+            is_direct_clear=False,
+        )
+    if not group.in_table:
+        return group
+    return group.but(
+        in_table=False,
+        withdrawn_generation=table.generation,
+        withdrawn_at=now,
+        http_slots=numbers,
+        tunnel_slots=numbers,
+    )
+
+
+def fence(state: EndpointState, now: float) -> EndpointState:
+    """A worker that does not acknowledge in time is restarted, so that it can't block others."""
+    fence_s = state.settings.fence_s
+    slots = tuple(
+        slot.but(is_overdue=True)
+        if slot.lagging_since is not None and now >= slot.lagging_since + fence_s
+        else slot
+        for slot in state.slots
+    )
+    return state if slots == state.slots else state.but(slots=slots)
+
+
+# -- what is heard from workers -------------------------------------------------------------------
+
+
+def worker_connected(state: EndpointState, event: WorkerConnected) -> EndpointState:
+    """Take note of the worker that holds a slot now, and of the table it came with."""
+    slot = _slot(state, event.slot)
+    if slot is None:
+        return state
+    if slot.start_id not in {"", event.start_id}:
+        state = _presume_answered(state, slot, event.at)
+    applied = event.generations.get(state.name, 0)
+    return _with_slot(
+        state,
+        Slot(
+            number=slot.number,
+            start_id=event.start_id,
+            is_present=True,
+            applied=applied,
+            lagging_since=None if applied >= state.table.generation else event.at,
+        ),
+    )
+
+
+def table_applied(state: EndpointState, event: TableApplied) -> EndpointState:
+    """Take note of what a worker has acknowledged, answered and still holds."""
+    slot = _slot(state, event.slot)
+    if slot is None or slot.start_id != event.start_id or not slot.is_present:
+        return state
+    applied = max(slot.applied, event.generation)
+    if applied >= state.table.generation:
+        slot = slot.but(applied=applied, lagging_since=None, is_overdue=False)
+    else:
+        slot = slot.but(applied=applied)
+    state = _with_slot(state, slot)
+    return state.but(groups=tuple(_acknowledged(g, event) for g in state.groups))
+
+
+def worker_ended(state: EndpointState, event: WorkerEnded) -> EndpointState:
+    """Close the books of a worker that is gone; its connections are gone with it."""
+    slot = _slot(state, event.slot)
+    if slot is None:
+        return state
+    is_current = slot.start_id == event.start_id
+    if event.is_clean:
+        answered = event.answered.get(state.name, {})
+        state = state.but(groups=tuple(_answered(g, answered.get(g.id)) for g in state.groups))
+    else:
+        known = slot if is_current else slot.but(applied=0)
+        state = _presume_answered(state, known, event.reaped_at)
+    if not is_current:
+        return state
+    gone = Slot(number=slot.number, lagging_since=event.at)
+    return _with_slot(state.but(groups=tuple(_let_go(g, slot.number) for g in state.groups)), gone)
+
+
+def _presume_answered(state: EndpointState, slot: Slot, until: float) -> EndpointState:
+    """Count a worker as having answered with every address that it did not acknowledge as gone."""
+    return state.but(
+        groups=tuple(
+            _answered(g, until) if g.in_table or slot.applied < g.withdrawn_generation else g
+            for g in state.groups
+        )
+    )
+
+
+def _acknowledged(group: Group, event: TableApplied) -> Group:
+    group = _answered(group, event.answered.get(group.id))
+    if group.in_table or event.generation < group.withdrawn_generation:
+        return group
+    http_slots = _noted(group.http_slots, event.slot, is_busy=group.id in event.http_busy)
+    tunnel_slots = _noted(group.tunnel_slots, event.slot, is_busy=group.id in event.tunnel_busy)
+    if http_slots == group.http_slots and tunnel_slots == group.tunnel_slots:
+        return group
+    return group.but(http_slots=http_slots, tunnel_slots=tunnel_slots)
+
+
+def _answered(group: Group, at: float | None) -> Group:
+    """Return the group with its last answer at least this late; it only moves forward."""
+    if at is None or not group.max_ttl_s:
+        return group
+    if group.answered_at is not None and group.answered_at >= at:
+        return group
+    return group.but(answered_at=at)
+
+
+def _let_go(group: Group, slot: int) -> Group:
+    return group.but(
+        http_slots=_noted(group.http_slots, slot, is_busy=False),
+        tunnel_slots=_noted(group.tunnel_slots, slot, is_busy=False),
+    )
+
+
+def _noted(slots: tuple[int, ...], slot: int, *, is_busy: bool) -> tuple[int, ...]:
+    """Return the slots with this one in or out; a slot never comes back once it let go."""
+    return slots if is_busy or slot not in slots else tuple(s for s in slots if s != slot)
+
+
+def _slot(state: EndpointState, number: int) -> Slot | None:
+    return next((slot for slot in state.slots if slot.number == number), None)
+
+
+def _with_slot(state: EndpointState, slot: Slot) -> EndpointState:
+    slots = tuple(slot if s.number == slot.number else s for s in state.slots)
+    return state if slots == state.slots else state.but(slots=slots)

@@ -1,0 +1,151 @@
+"""Keeping as many groups as are wanted, and giving up those that are not.
+
+A group is never changed and never restarted: one that ended is replaced by another with an id of
+its own, after a back-off of 1 s that doubles to 5 min and starts anew after 10 min of health
+(Kubernetes: 10 s to 5 min, reset after 10 min). Giving up only marks a group as retiring; when it
+may stop is `retirement`'s to say.
+"""
+
+from trafficmgr.core import retirement
+from trafficmgr.core.events import (
+    GroupEnded,
+    GroupReady,
+    GroupStarted,
+    GroupStartFailed,
+    GroupStopped,
+    GroupUnready,
+)
+from trafficmgr.core.model import Backoff, Group, GroupPhase
+from trafficmgr.core.state import EndpointState
+
+BACKOFF_FIRST_S = 1.0
+BACKOFF_LONGEST_S = 300.0
+HEALTHY_AGAIN_S = 600.0
+
+# -- what is heard of groups ----------------------------------------------------------------------
+
+
+def group_started(state: EndpointState, event: GroupStarted) -> EndpointState:
+    """The processes exist; probes begin."""
+    group = _group(state, event.group)
+    if group is None or group.phase is not GroupPhase.wanted:
+        return state
+    return state.with_group(group.but(phase=GroupPhase.started))
+
+
+def group_ready(state: EndpointState, event: GroupReady) -> EndpointState:
+    """It passed its probes."""
+    group = _group(state, event.group)
+    if group is None or group.phase is not GroupPhase.started or group.is_ready:
+        return state
+    return state.with_group(group.but(is_ready=True, ready_since=event.at, note=""))
+
+
+def group_unready(state: EndpointState, event: GroupUnready) -> EndpointState:
+    """It failed its probes; its processes may be fine. The first reason is kept as a note."""
+    group = _group(state, event.group)
+    if group is None or not (group.is_ready or (event.reason and not group.note)):
+        return state
+    return state.with_group(group.but(is_ready=False, ready_since=None, note=event.reason))
+
+
+def group_lost(state: EndpointState, event: GroupEnded | GroupStartFailed) -> EndpointState:
+    """It has no processes any more, or never had: another takes its place after a back-off."""
+    group = _group(state, event.group)
+    if group is None or group.phase in {GroupPhase.ended, GroupPhase.stopping}:
+        return state
+    lost = group.but(phase=GroupPhase.ended, is_ready=False, is_retiring=True, note=event.reason)
+    backoff = _after_failure(state.backoff.get(group.revision, Backoff()), group, event.at)
+    return state.with_group(lost).but(backoff={**state.backoff, group.revision: backoff})
+
+
+def group_stopped(state: EndpointState, event: GroupStopped) -> EndpointState:
+    """It is gone with everything it held, and so is all memory of it.
+
+    One that we did not stop (somebody removed it by hand) first goes the way of every lost group:
+    clients may still hold its address.
+    """
+    group = _group(state, event.group)
+    if group is None:
+        return state
+    if group.phase is not GroupPhase.stopping:
+        return group_lost(
+            state,
+            GroupEnded(
+                at=event.at, endpoint=event.endpoint, group=event.group, reason="it disappeared"
+            ),
+        )
+    return state.but(groups=tuple(g for g in state.groups if g.id != group.id))
+
+
+def _after_failure(backoff: Backoff, group: Group, at: float) -> Backoff:
+    was_healthy = group.ready_since is not None and at - group.ready_since >= HEALTHY_AGAIN_S
+    failures = 1 if was_healthy else backoff.failures + 1
+    delay_s = min(BACKOFF_LONGEST_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 20))
+    return Backoff(failures=failures, next_at=at + delay_s)
+
+
+def _group(state: EndpointState, group_id: str) -> Group | None:
+    return next((g for g in state.groups if g.id == group_id), None)
+
+
+# -- the rules ------------------------------------------------------------------------------------
+
+
+def retire_unwanted(state: EndpointState, _now: float) -> EndpointState:
+    """Give up every group of a revision that has no role, and those beyond the wanted number."""
+    staying: set[str] = set()
+    for revision in {state.stable, state.candidate, state.previous} - {""}:
+        best_first = sorted(state.live(revision), key=lambda g: (not g.is_ready, g.created_at))
+        staying |= {g.id for g in best_first[: state.settings.replicas]}
+    if all(g.is_retiring or g.id in staying for g in state.groups):
+        return state
+    return state.but(
+        groups=tuple(
+            g if g.is_retiring or g.id in staying else g.but(is_retiring=True) for g in state.groups
+        )
+    )
+
+
+def fill(state: EndpointState, now: float) -> EndpointState:
+    """Want as many groups of the stable and the candidate revision as are configured."""
+    for revision in (state.stable, state.candidate):
+        missing = state.settings.replicas - len(state.live(revision)) if revision else 0
+        if missing > 0:
+            start_at = max(now, state.backoff.get(revision, Backoff()).next_at)
+            made = state.groups_made
+            new = tuple(
+                Group(
+                    id=f"{state.name}-{made + n}",
+                    revision=revision,
+                    created_at=now,
+                    phase=GroupPhase.waiting,
+                    start_at=start_at,
+                )
+                for n in range(1, missing + 1)
+            )
+            state = state.but(groups=state.groups + new, groups_made=made + missing)
+    return state
+
+
+def end_waits(state: EndpointState, now: float) -> EndpointState:
+    """Let groups start whose back-off is over."""
+    if not any(g.phase is GroupPhase.waiting and g.start_at <= now for g in state.groups):
+        return state
+    return state.but(
+        groups=tuple(
+            g.but(phase=GroupPhase.wanted)
+            if g.phase is GroupPhase.waiting and g.start_at <= now
+            else g
+            for g in state.groups
+        )
+    )
+
+
+def stop_retired(state: EndpointState, now: float) -> EndpointState:
+    """Tell those to stop that nobody can reach any more."""
+    for group in state.groups:
+        is_due = group.is_retiring and group.phase is not GroupPhase.stopping
+        if is_due and retirement.may_stop(group, state, now):
+            state = state.with_group(group.but(phase=GroupPhase.stopping, is_ready=False))
+    return state

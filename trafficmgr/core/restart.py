@@ -1,0 +1,69 @@
+"""What a new controller may still believe, and what it must not (DESIGN 5).
+
+After a restart of the controller all that was journaled holds, and nothing is known of the
+workers until they say hello. After a restart of the machine no process and no clock of before
+means anything: every wait starts again in full.
+"""
+
+from trafficmgr.core import clocks
+from trafficmgr.core.events import ControllerStarted
+from trafficmgr.core.model import Countdown, Group, GroupPhase, Rollout, Slot
+from trafficmgr.core.state import EndpointState
+
+
+def controller_started(state: EndpointState, event: ControllerStarted) -> EndpointState:
+    """Nothing is known of the workers, and the clocks did not run while nobody was there."""
+    old = {slot.number: slot for slot in state.slots}
+    slots = tuple(
+        old.get(n, Slot(number=n)).but(is_present=False, is_overdue=False, lagging_since=event.at)
+        for n in range(event.slots)
+    )
+    state = state.but(slots=slots, rollout=_resumed(state.rollout, event.at))
+    return state if event.boot_id == state.boot_id else _rebooted(state, event)
+
+
+def _resumed(rollout: Rollout | None, now: float) -> Rollout | None:
+    """Let running clocks go on from now: the time since the last event was spent not knowing."""
+    if rollout is None or rollout.is_over:
+        return rollout
+    hold = rollout.hold
+    return rollout.but(
+        deadline=_from(rollout.deadline, now), hold=None if hold is None else _from(hold, now)
+    )
+
+
+def _from(countdown: Countdown, now: float) -> Countdown:
+    return countdown if countdown.since is None else countdown.but(since=now)
+
+
+def _rebooted(state: EndpointState, event: ControllerStarted) -> EndpointState:
+    """Every wait starts again in full, and no process of the old boot is trusted (DESIGN 5)."""
+    now = event.at
+    rollout = state.rollout
+    if rollout is not None and not rollout.is_over:
+        hold_s = clocks.hold_s(rollout)
+        rollout = rollout.but(
+            deadline=Countdown(left_s=rollout.settings.deadline_s),
+            hold=None if rollout.hold is None else Countdown(left_s=hold_s),
+        )
+    return state.but(
+        boot_id=event.boot_id,
+        rollout=rollout,
+        backoff={},
+        previous_until=now + state.settings.keep_previous_s,
+        groups=tuple(_of_old_boot(g, now) for g in state.groups),
+    )
+
+
+def _of_old_boot(group: Group, now: float) -> Group:
+    """Its processes are gone and so are its connections; resolvers may still hold its address."""
+    return group.but(
+        phase=GroupPhase.ended,
+        is_ready=False,
+        is_retiring=True,
+        note="the machine was restarted",
+        withdrawn_at=None if group.withdrawn_at is None else now,
+        answered_at=now if group.max_ttl_s else None,
+        http_slots=(),
+        tunnel_slots=(),
+    )

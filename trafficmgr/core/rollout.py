@@ -1,0 +1,406 @@
+"""How an endpoint moves from one revision to another. This is the page to read first.
+
+Theory of operation
+===================
+
+An endpoint has at most three revisions with a role. **stable** carries it, **candidate** is being
+rolled out, **previous** is kept warm after a promotion. The registry shows a **newest** one. All
+that happens follows from one wish: that stable becomes newest, if newest proves itself.
+
+A rollout goes through these phases; the right column is what ends each:
+
+    progressing   step -1: the candidate starts, no traffic     all its groups available
+                  step 0..n: its weight rises step by step      each hold over, capacity for more
+    promoting     it is stable now; old stable is kept warm     `watch` over
+    completed     (end)
+    aborting      traffic is back on stable, candidate retires  its last group stopped
+    aborted       (end; the revision is in quarantine)
+    superseded    (end; a newer revision came, or stable's tag came back)
+
+Three clocks, each a `Countdown`, decide what time alone decides:
+
+* The **hold** of a step runs while the candidate can carry the step's weight, and halts while it
+  can't. Losing health therefore never advances a rollout (promise 3).
+* The **deadline** runs whenever the hold does not, and starts anew with each new maximum of ready
+  groups and each new step. A crash loop reaches no new maximum, so it can't hide (promise 7).
+* The **watch** after promotion reuses the hold. While it runs, stable losing all its health, or
+  part of it for longer than the deadline, sends traffic back to the warm previous.
+
+Abort and supersede only take the role away (promise 2). Everything else follows from rules that
+hold at all times: groups without a role retire (`replicas`), the table holds what has a role, a
+weight and health (`publishing`), and a withdrawn group stops when nobody can reach it any more
+(`retirement`). Promotion moves the name `stable` and nothing else (promise 5).
+
+How it is written down
+======================
+
+`evolve` is a fold: the event table says what an event changes by itself, then the rules run, in
+order, until none of them changes anything. `decide` names everything that is still wanted, each
+time anew. `wake_at` is the first moment at which time alone will change something. None of them
+knows a clock: `event.at` and `now` come in. `tests/scenarios/*.txt` show whole histories.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from trafficmgr.core import clocks, events, operator, publishing, replicas, restart, retirement
+from trafficmgr.core.commands import (
+    AnyCommand,
+    PublishTable,
+    RestartWorker,
+    StartGroup,
+    StopGroup,
+)
+from trafficmgr.core.model import (
+    Countdown,
+    GroupPhase,
+    Mark,
+    Rollout,
+    RolloutPhase,
+    short,
+)
+from trafficmgr.core.schedule import WHOLE_PCT, capacity_pct, next_weight_pct
+from trafficmgr.core.state import EndpointState
+
+HISTORY_LENGTH = 20
+"""Finished rollouts kept in the state; the journal keeps the events of all."""
+
+# -- the three questions --------------------------------------------------------------------------
+
+
+def evolve(state: EndpointState, event: events.Event) -> EndpointState:
+    """Return the state after one more event; the same object if nothing changed."""
+    settled = _settled(EVENT_TABLE[type(event)](state, event), event.at)
+    return state if settled == state else settled
+
+
+def decide(state: EndpointState) -> tuple[AnyCommand, ...]:
+    """Return everything that is still wanted. Saying it again does no harm."""
+    return tuple(_wanted(state))
+
+
+def wake_at(state: EndpointState, now: float) -> float | None:
+    """Return the first moment after now at which time alone changes something."""
+    return min((at for at in _moments(state, now) if at is not None and at > now), default=None)
+
+
+# -- events: what each changes by itself ----------------------------------------------------------
+
+
+def _settings_applied(state: EndpointState, event: events.SettingsApplied) -> EndpointState:
+    return state.but(settings=event.settings, is_removed=False)
+
+
+def _endpoint_removed(state: EndpointState, _event: events.EndpointRemoved) -> EndpointState:
+    return state.but(is_removed=True)
+
+
+def _revision_seen(state: EndpointState, event: events.RevisionSeen) -> EndpointState:
+    revision = event.revision
+    known = {revision.id: revision, **state.revisions}
+    return state.but(newest=revision.id, revisions=known)
+
+
+def _direct_clients_gone(state: EndpointState, event: events.DirectClientsGone) -> EndpointState:
+    return state.but(
+        groups=tuple(
+            g.but(is_direct_clear=True) if g.id == event.group and not g.in_table else g
+            for g in state.groups
+        )
+    )
+
+
+def _promote_asked(state: EndpointState, event: events.PromoteAsked) -> EndpointState:
+    """End the present hold. What the next step needs, it still needs."""
+    if operator.why_not_promote(state):
+        return state
+    rollout = _under_way(state)
+    return state.but(
+        rollout=_marked(rollout, event.at, "promote asked").but(hold=Countdown(left_s=0))
+    )
+
+
+def _abort_asked(state: EndpointState, event: events.AbortAsked) -> EndpointState:
+    return (
+        state
+        if operator.why_not_abort(state)
+        else _abort(state, event.at, "an operator asked for it")
+    )
+
+
+def _woke(state: EndpointState, _event: events.Woke) -> EndpointState:
+    return state
+
+
+EVENT_TABLE: dict[type[events.Event], Callable[[EndpointState, Any], EndpointState]] = {
+    events.ControllerStarted: restart.controller_started,
+    events.SettingsApplied: _settings_applied,
+    events.EndpointRemoved: _endpoint_removed,
+    events.RevisionSeen: _revision_seen,
+    events.WorkerConnected: publishing.worker_connected,
+    events.WorkerEnded: publishing.worker_ended,
+    events.TableApplied: publishing.table_applied,
+    events.GroupStarted: replicas.group_started,
+    events.GroupStartFailed: replicas.group_lost,
+    events.GroupReady: replicas.group_ready,
+    events.GroupUnready: replicas.group_unready,
+    events.GroupEnded: replicas.group_lost,
+    events.GroupStopped: replicas.group_stopped,
+    events.DirectClientsGone: _direct_clients_gone,
+    events.PromoteAsked: _promote_asked,
+    events.AbortAsked: _abort_asked,
+    events.Woke: _woke,
+}
+
+
+# -- rules: what follows at all times -------------------------------------------------------------
+
+
+def _settled(state: EndpointState, now: float) -> EndpointState:
+    """Apply the rules until none of them changes anything."""
+    for _ in range(100):  # each pass moves a rollout forward; a long schedule needs a few
+        before = state
+        for rule in RULES:
+            state = rule(state, now)
+        if state is before:
+            return state
+    raise AssertionError(f"the rules do not settle: {state}")
+
+
+def _leave(state: EndpointState, now: float) -> EndpointState:
+    """A removed endpoint gives up everything."""
+    if not state.is_removed or not (state.stable or state.candidate or state.previous):
+        return state
+    rollout = state.rollout
+    if rollout is not None and not rollout.is_over:
+        state = _end(state, now, RolloutPhase.superseded, "the endpoint was removed")
+    return state.but(stable="", candidate="", previous="")
+
+
+def _supersede(state: EndpointState, now: float) -> EndpointState:
+    """A newer revision came: traffic back to stable at once, the half-way candidate retires."""
+    rollout = state.rollout
+    if rollout is None or rollout.phase is not RolloutPhase.progressing:
+        return state
+    if state.newest == rollout.revision:
+        return state
+    why = f"{short(state.newest)} came"
+    return _end(state.but(candidate=""), now, RolloutPhase.superseded, why)
+
+
+def _begin(state: EndpointState, now: float) -> EndpointState:
+    """Start a rollout if newest should become stable, and there is room for it."""
+    newest = state.newest
+    if state.is_removed or state.candidate or newest in {"", state.stable, *state.quarantined}:
+        return state
+    if state.rollout is not None and state.rollout.phase is RolloutPhase.promoting:
+        return state
+    running = {g.revision for g in state.groups} | {newest}
+    if len(running) > state.settings.max_revisions:
+        # a warm previous is given up first; after that newest waits for others to drain
+        return state.but(previous="") if state.previous else state
+    if state.rollout is not None and state.rollout.phase is RolloutPhase.aborting:
+        state = _end(state, now, RolloutPhase.aborted, state.rollout.reason)
+    begun = state.rollouts_begun + 1
+    rollout = Rollout(
+        id=f"{state.name}-r{begun}",
+        origin=state.stable,
+        revision=newest,
+        settings=state.settings if state.stable else state.settings.but(steps=()),
+        started_at=now,
+        deadline=Countdown(left_s=state.settings.deadline_s),
+        marks=(Mark(at=now, what="started"),),
+    )
+    previous = "" if state.previous == newest else state.previous
+    return state.but(candidate=newest, previous=previous, rollout=rollout, rollouts_begun=begun)
+
+
+def _advance(state: EndpointState, now: float) -> EndpointState:
+    """Take the next step, or promote, when the hold is over and the candidate can carry more."""
+    rollout = state.rollout
+    if rollout is None or rollout.phase is not RolloutPhase.progressing:
+        return state
+    replicas_wanted = state.settings.replicas
+    ready = state.ready(rollout.revision)
+    if rollout.step < 0:
+        available = [g for g in ready if clocks.is_available(g, rollout, now)]
+        if len(available) < replicas_wanted:
+            return state
+    elif rollout.hold is None or rollout.hold.left_at(now) > 0:
+        return state
+    if capacity_pct(len(ready), replicas_wanted) < next_weight_pct(rollout):
+        return state
+    if rollout.step + 1 == len(rollout.settings.steps):
+        return _promote(state, rollout, now)
+    taken = rollout.but(step=rollout.step + 1, deadline=clocks.fresh_deadline(rollout))
+    step = taken.settings.steps[taken.step]
+    taken = _marked(taken, now, "step", step.weight_pct)
+    return state.but(rollout=taken.but(hold=Countdown(left_s=step.hold_s)))
+
+
+def _promote(state: EndpointState, rollout: Rollout, now: float) -> EndpointState:
+    """Flip the pointer: the candidate becomes stable as it runs (promise 5)."""
+    settings = rollout.settings
+    promoted = _marked(rollout, now, "promoted", WHOLE_PCT).but(
+        phase=RolloutPhase.promoting,
+        deadline=clocks.fresh_deadline(rollout),
+        hold=Countdown(left_s=settings.watch_s if state.stable else 0.0),
+    )
+    return state.but(
+        stable=state.candidate,
+        candidate="",
+        previous=state.stable,
+        previous_until=now + max(settings.keep_previous_s, settings.watch_s),
+        rollout=promoted,
+    )
+
+
+def _complete(state: EndpointState, now: float) -> EndpointState:
+    """The watch is over, or the next revision is waiting."""
+    rollout = state.rollout
+    if rollout is None or rollout.phase is not RolloutPhase.promoting or rollout.hold is None:
+        return state
+    if rollout.hold.left_at(now) > 0 and state.newest == state.stable:
+        return state
+    return _end(state, now, RolloutPhase.completed, "")
+
+
+def _give_up(state: EndpointState, now: float) -> EndpointState:
+    """Abort what makes no progress, and what lost its health after it was promoted."""
+    rollout = state.rollout
+    if rollout is None or rollout.phase not in {RolloutPhase.progressing, RolloutPhase.promoting}:
+        return state
+    ready = len(state.ready(rollout.revision))
+    if rollout.phase is RolloutPhase.promoting:
+        can_go_back = bool(state.ready(state.previous)) if state.previous else False
+        if can_go_back and ready == 0:
+            return _abort(state, now, "no group of it is ready any more")
+    else:  # a first deployment that serves somebody is better than nothing
+        can_go_back = bool(state.stable) or ready == 0
+    if rollout.deadline.left_at(now) > 0 or not can_go_back:
+        return state
+    wanted = state.settings.replicas
+    deadline_s = rollout.settings.deadline_s
+    return _abort(
+        state, now, f"{ready} of {wanted} groups ready, and no progress for {deadline_s:g}s"
+    )
+
+
+def _abort(state: EndpointState, now: float, reason: str) -> EndpointState:
+    """Take the role away; it needs nothing of the revision that lost it (promise 2)."""
+    rollout = _under_way(state)
+    notes = [g.note for g in state.live(rollout.revision) if g.note]
+    reason = f"{reason} ({notes[-1]})" if notes else reason
+    aborting = _marked(rollout, now, "aborted").but(
+        phase=RolloutPhase.aborting, reason=reason, hold=None
+    )
+    if rollout.phase is RolloutPhase.promoting:
+        state = state.but(stable=state.previous, previous="")
+    return state.but(
+        candidate="",
+        rollout=aborting,
+        quarantined={**state.quarantined, rollout.revision: reason},
+    )
+
+
+def _finish_abort(state: EndpointState, now: float) -> EndpointState:
+    rollout = state.rollout
+    if rollout is None or rollout.phase is not RolloutPhase.aborting:
+        return state
+    if any(g.revision == rollout.revision for g in state.groups):
+        return state
+    return _end(state, now, RolloutPhase.aborted, rollout.reason)
+
+
+def _release_previous(state: EndpointState, now: float) -> EndpointState:
+    """Give up the warm previous when its time is over, but never during the watch."""
+    is_watched = state.rollout is not None and state.rollout.phase is RolloutPhase.promoting
+    if not state.previous or is_watched or now < state.previous_until:
+        return state
+    return state.but(previous="")
+
+
+def _forget(state: EndpointState, _now: float) -> EndpointState:
+    """Drop what nothing refers to any more."""
+    needed = {state.newest, state.stable, state.candidate, state.previous}
+    needed |= {g.revision for g in state.groups}
+    if state.revisions.keys() <= needed and state.backoff.keys() <= needed:
+        return state
+    return state.but(
+        revisions={k: v for k, v in state.revisions.items() if k in needed},
+        backoff={k: v for k, v in state.backoff.items() if k in needed},
+    )
+
+
+RULES: tuple[Callable[[EndpointState, float], EndpointState], ...] = (
+    _leave,
+    _supersede,
+    clocks.keep,
+    _give_up,
+    _advance,
+    _complete,
+    _finish_abort,
+    _release_previous,
+    _begin,
+    replicas.retire_unwanted,
+    replicas.fill,
+    replicas.end_waits,
+    publishing.publish,
+    replicas.stop_retired,
+    publishing.fence,
+    _forget,
+)
+
+# -- leaves ---------------------------------------------------------------------------------------
+
+
+def _under_way(state: EndpointState) -> Rollout:
+    assert state.rollout is not None, state  # noqa: S101  callers have checked
+    return state.rollout
+
+
+def _end(state: EndpointState, now: float, phase: RolloutPhase, reason: str) -> EndpointState:
+    ended = _marked(_under_way(state), now, phase.value).but(
+        phase=phase, reason=reason, ended_at=now, hold=None
+    )
+    return state.but(rollout=ended, history=(*state.history, ended)[-HISTORY_LENGTH:])
+
+
+def _marked(rollout: Rollout, now: float, what: str, weight_pct: int = 0) -> Rollout:
+    return rollout.but(marks=(*rollout.marks, Mark(at=now, what=what, weight_pct=weight_pct)))
+
+
+def _wanted(state: EndpointState) -> Iterator[AnyCommand]:
+    if any(slot.applied < state.table.generation for slot in state.slots):
+        yield PublishTable(table=state.table)
+    for group in state.groups:
+        if group.phase is GroupPhase.wanted and not group.is_retiring and group.address:
+            yield StartGroup(
+                endpoint=state.name,
+                group=group,
+                revision=state.revisions[group.revision],
+                port=state.settings.port,
+            )
+        elif group.phase is GroupPhase.stopping:
+            yield StopGroup(endpoint=state.name, group=group.id)
+    for slot in state.slots:
+        if slot.is_overdue and slot.start_id:
+            yield RestartWorker(slot=slot.number, start_id=slot.start_id)
+
+
+def _moments(state: EndpointState, now: float) -> Iterator[float | None]:
+    rollout = state.rollout
+    if rollout is not None and not rollout.is_over:
+        yield rollout.deadline.ends_at
+        yield rollout.hold.ends_at if rollout.hold else None
+        for group in state.ready(rollout.revision):
+            yield (group.ready_since or now) + rollout.settings.min_ready_s
+    yield state.previous_until if state.previous else None
+    for group in state.groups:
+        if group.phase is GroupPhase.waiting:
+            yield group.start_at
+        elif group.is_retiring and group.phase is not GroupPhase.stopping:
+            yield retirement.next_at(group, state, now)
+    for slot in state.slots:
+        if slot.lagging_since is not None and not slot.is_overdue:
+            yield slot.lagging_since + state.settings.fence_s

@@ -1,0 +1,51 @@
+"""The state of an endpoint: the left fold of everything that was observed about it.
+
+One owner writes it (`controller.loop`, by way of `core.rollout.evolve`); everyone else gets this
+frozen value. It is stored whole with each event, so that a start needs no replay.
+"""
+
+from trafficmgr.core.model import Backoff, EndpointSettings, Group, Noun, Revision, Rollout, Slot
+from trafficmgr.core.routing import Table
+
+
+class EndpointState(Noun, kw_only=True):
+    """All that is decided and remembered about one endpoint; the left fold of its events.
+
+    `newest` is the revision that the registry showed last. `stable` carries the endpoint,
+    `candidate` is being rolled out, `previous` is kept warm until `previous_at` ("" is none).
+    `rollout` is the one under way, or the last one. `history` holds finished ones, oldest first.
+    """
+
+    name: str
+    boot_id: str
+    settings: EndpointSettings
+    table: Table
+    is_removed: bool = False
+    newest: str = ""
+    stable: str = ""
+    candidate: str = ""
+    previous: str = ""
+    previous_until: float = 0.0
+    revisions: dict[str, Revision] = {}
+    quarantined: dict[str, str] = {}
+    backoff: dict[str, Backoff] = {}
+    rollout: Rollout | None = None
+    history: tuple[Rollout, ...] = ()
+    rollouts_begun: int = 0
+    groups: tuple[Group, ...] = ()
+    groups_made: int = 0
+    slots: tuple[Slot, ...] = ()
+
+    def live(self, revision: str) -> list[Group]:
+        """Return the groups of a revision that are meant to stay."""
+        return [g for g in self.groups if g.revision == revision and not g.is_retiring]
+
+    def ready(self, revision: str) -> list[Group]:
+        """Return the live groups of a revision that pass their probes."""
+        return [
+            g for g in self.groups if g.is_ready and g.revision == revision and not g.is_retiring
+        ]
+
+    def with_group(self, group: Group) -> "EndpointState":
+        """Return the state with the group of that id replaced."""
+        return self.but(groups=tuple(group if g.id == group.id else g for g in self.groups))
