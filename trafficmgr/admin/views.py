@@ -1,0 +1,208 @@
+"""State to plain data, for the API: what `status`, `rollouts` and `why` are made of.
+
+Pure functions of the state and the time. Sentences are made here, once, so that CLI, API and
+dashboard say the same. Every duration that is shown counts from `now`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from trafficmgr.core import publishing, retirement
+from trafficmgr.core.model import Group, GroupPhase, Rollout, RolloutPhase, short
+from trafficmgr.core.schedule import step_weight_pct
+from trafficmgr.core.state import EndpointState
+from trafficmgr.wire.frames import ShareCounts
+
+Plain = dict[str, Any]
+
+
+def endpoint(state: EndpointState, counts: dict[str, ShareCounts], now: float) -> Plain:
+    """Return an endpoint as `status` shows it."""
+    return {
+        "name": state.name,
+        "hosts": list(state.settings.hosts),
+        "publish": state.settings.publish.value,
+        "phase": phase(state),
+        "says": says(state, now),
+        "alarm": alarm(state),
+        "stable": short(state.stable) or None,
+        "candidate": short(state.candidate) or None,
+        "previous": short(state.previous) or None,
+        "generation": state.table.generation,
+        "weights": list(_weights(state, counts)),
+        "groups": [_group(group, state, now) for group in state.groups],
+        "rollout": _rollout_now(state, now),
+        "quarantined": [
+            {"revision": short(revision), "reason": reason}
+            for revision, reason in state.quarantined.items()
+        ],
+    }
+
+
+def phase(state: EndpointState) -> str:
+    """Return where the endpoint is, in one word."""
+    if state.is_removed:
+        return "removed"
+    if state.rollout is not None and not state.rollout.is_over:
+        return state.rollout.phase.value
+    return "serving" if state.stable else "starting"
+
+
+def alarm(state: EndpointState) -> str:
+    """Return what needs a person now, or ""."""
+    if state.is_removed or not state.newest:
+        return ""
+    if state.table.is_least_bad:
+        return "No group is ready; requests go to those that still run."
+    if not state.table.shares and state.stable:
+        return "No group is ready and none is running; requests are answered with 503."
+    return ""
+
+
+def says(state: EndpointState, now: float) -> str:
+    """Return what the endpoint does now and what it waits for, as one sentence."""
+    rollout = state.rollout
+    if state.is_removed:
+        left = len(state.groups)
+        return f"Removed; {left} groups still drain." if left else "Removed; nothing of it runs."
+    if not state.newest:
+        return "Waits for the registry to show its image for the first time."
+    if rollout is not None and not rollout.is_over:
+        return _says_rollout(state, rollout, now)
+    if state.newest in state.quarantined:
+        why = state.quarantined[state.newest]
+        return f"Revision {short(state.newest)} failed and is not tried again: {why}."
+    if state.newest != state.stable:
+        return f"Revision {short(state.newest)} waits until another has drained."
+    ready, wanted = len(state.ready(state.stable)), state.settings.replicas
+    return f"Revision {short(state.stable)} serves with {ready} of {wanted} groups ready."
+
+
+def _says_rollout(state: EndpointState, rollout: Rollout, now: float) -> str:
+    name = short(rollout.revision)
+    ready, wanted = len(state.ready(rollout.revision)), state.settings.replicas
+    if rollout.phase is RolloutPhase.aborting:
+        return (
+            f"Aborting {name}: {rollout.reason}. Traffic is on {short(state.stable) or 'nothing'}."
+        )
+    if rollout.phase is RolloutPhase.promoting:
+        return f"Revision {name} is stable and watched for another {_left(rollout, now)}."
+    if rollout.step < 0:
+        until = f"aborts in {rollout.deadline.left_at(now):.0f}s without progress"
+        return f"Starting {name}: {ready} of {wanted} groups ready; {until}."
+    weight = f"{publishing.candidate_weight_pct(state)} % of traffic"
+    if rollout.hold is not None and rollout.hold.since is None:
+        return (
+            f"{name} has {weight}, but only {ready} of {wanted} groups are ready; it can't go on."
+        )
+    return f"{name} has {weight}, for another {_left(rollout, now)}."
+
+
+def _left(rollout: Rollout, now: float) -> str:
+    return f"{rollout.hold.left_at(now):.0f}s" if rollout.hold else "0s"
+
+
+def _weights(state: EndpointState, counts: dict[str, ShareCounts]) -> Iterator[Plain]:
+    """Yield each revision with a role or a share: configured and observed."""
+    configured = {share.revision: share.weight_pct for share in state.table.shares}
+    roles = (state.candidate, state.stable, state.previous)
+    shown = dict.fromkeys(revision for revision in (*configured, *roles) if revision)
+    seen = {revision: _served(counts.get(revision)) for revision in counts if revision}
+    total = sum(seen.values())
+    for revision in shown:
+        count = counts.get(revision, ShareCounts())
+        yield {
+            "revision": short(revision),
+            "weight_pct": configured.get(revision, 0),
+            "observed_pct": round(100 * seen.get(revision, 0) / total, 1) if total else None,
+            "requests": count.requests,
+            "dns_answers": count.dns,
+            "errors_5xx": count.errors_5xx,
+            "failures": sum(count.failures.values()),
+            "spilled": count.spilled,
+            "ready": len(state.ready(revision)),
+            "replicas": state.settings.replicas,
+        }
+
+
+def _served(count: ShareCounts | None) -> int:
+    return 0 if count is None else count.requests + count.dns
+
+
+def _group(group: Group, state: EndpointState, now: float) -> Plain:
+    return {
+        "id": group.id,
+        "revision": short(group.revision),
+        "address": group.address,
+        "state": "retiring"
+        if group.is_retiring and group.phase is GroupPhase.started
+        else group.phase.value,
+        "ready": group.is_ready,
+        "note": group.note,
+        "waits": list(_waits(group, state, now)),
+    }
+
+
+def _waits(group: Group, state: EndpointState, now: float) -> Iterator[str]:
+    """Yield what a retiring group waits for, with the seconds left."""
+    if group.phase is GroupPhase.waiting:
+        yield f"waits {max(0.0, group.start_at - now):.0f}s before it is started again"
+    if group.phase is GroupPhase.wanted and not group.address:
+        yield "waits for a free address; give a larger address_pool"
+    if not group.is_retiring or group.phase is GroupPhase.stopping:
+        return
+    for condition in retirement.conditions(group, state, now):
+        if not condition.is_met:
+            left = "" if condition.ends_at is None else f", {condition.ends_at - now:.0f}s left"
+            yield f"waits for {condition.says}{left}"
+
+
+def _rollout_now(state: EndpointState, now: float) -> Plain | None:
+    rollout = state.rollout
+    if rollout is None or rollout.is_over:
+        return None
+    hold = rollout.hold
+    return {
+        "id": rollout.id,
+        "from": short(rollout.origin) or None,
+        "to": short(rollout.revision),
+        "phase": rollout.phase.value,
+        "step": rollout.step + 1,
+        "steps": len(rollout.settings.steps),
+        "weight_pct": step_weight_pct(rollout) if rollout.phase == "progressing" else 100,
+        "hold_left_s": None if hold is None else round(hold.left_at(now), 1),
+        "deadline_left_s": round(rollout.deadline.left_at(now), 1),
+        "reason": rollout.reason,
+    }
+
+
+def rollouts(state: EndpointState, now: float) -> list[Plain]:
+    """Return the rollouts of an endpoint, oldest first, the one under way last."""
+    under_way = state.rollout
+    known = [*state.history]
+    if under_way is not None and not under_way.is_over:
+        known.append(under_way)
+    return [_rollout(rollout, state.name, now) for rollout in known]
+
+
+def _rollout(rollout: Rollout, name: str, now: float) -> Plain:
+    ended_at = rollout.ended_at if rollout.ended_at is not None else now
+    return {
+        "id": rollout.id,
+        "endpoint": name,
+        "from": short(rollout.origin) or None,
+        "to": short(rollout.revision),
+        "outcome": rollout.phase.value,
+        "is_over": rollout.is_over,
+        "reason": rollout.reason,
+        "started_s_ago": round(now - rollout.started_at, 3),
+        "seconds": round(ended_at - rollout.started_at, 3),
+        "marks": [
+            {
+                "after_s": round(mark.at - rollout.started_at, 3),
+                "what": mark.what,
+                "weight_pct": mark.weight_pct,
+            }
+            for mark in rollout.marks
+        ],
+    }

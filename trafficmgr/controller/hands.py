@@ -1,0 +1,161 @@
+"""Hands: they carry out what is wanted, once each, and answer with events.
+
+`decide` names everything that is still wanted, every time. A command whose key is under way is
+left alone; when it is done its event is told, and only after that event was journaled is the key
+free again. A hand that can't know (the engine is away) tries again for ever and says nothing:
+unknown is not failed (promise 12).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, assert_never
+
+import structlog
+
+from trafficmgr.controller.ports import Clock, Supervisor, Tell, Workers
+from trafficmgr.core.commands import (
+    AnyCommand,
+    PublishTable,
+    RestartWorker,
+    StartGroup,
+    StopGroup,
+)
+from trafficmgr.core.events import GroupStarted, GroupStartFailed, GroupStopped
+from trafficmgr.core.routing import Table
+from trafficmgr.runtimes.contract import GroupSpec, Runtime, RuntimeFailure, RuntimeUnknownError
+
+RETRY_FIRST_S = 0.5
+RETRY_LONGEST_S = 30.0
+
+log = structlog.get_logger()
+
+
+class Hands:
+    """Carries out commands with a runtime, the workers and the supervisor."""
+
+    def __init__(
+        self,
+        *,
+        tasks: asyncio.TaskGroup,
+        runtime: Runtime,
+        workers: Workers,
+        supervisor: Supervisor,
+        tell: Tell,
+        clock: Clock,
+        instance: str,
+    ) -> None:
+        self._tasks = tasks
+        self._runtime = runtime
+        self._workers = workers
+        self._supervisor = supervisor
+        self._tell = tell
+        self._clock = clock
+        self._instance = instance
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._published: dict[str, int] = {}
+        self._restarted: set[str] = set()
+        self._publishing = asyncio.Lock()
+
+    def act(self, commands: tuple[AnyCommand, ...]) -> None:
+        """Begin everything that is wanted and not under way."""
+        for command in commands:
+            match command:
+                case StartGroup():
+                    self._begin(command.key, self._start(command))
+                case StopGroup():
+                    self._begin(command.key, self._stop(command))
+                case PublishTable():
+                    self._publish(command.table)
+                case RestartWorker():
+                    self._restart_worker(command)
+                case _:
+                    assert_never(command)
+
+    def _begin(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        if key in self._under_way:
+            work.close()
+            return
+        task = self._tasks.create_task(work, name=key)
+        self._under_way[key] = task
+        task.add_done_callback(lambda _: self._under_way.pop(key, None))
+
+    # -- groups -------------------------------------------------------------------------------
+
+    async def _start(self, command: StartGroup) -> None:
+        endpoint, group = command.endpoint, command.group.id
+        try:
+            await self._until_known(lambda: self._runtime.start(self._spec(command)), command.key)
+        except RuntimeFailure as failure:
+            await self._tell(
+                GroupStartFailed(
+                    at=self._clock(), endpoint=endpoint, group=group, reason=str(failure)
+                )
+            )
+        else:
+            await self._tell(GroupStarted(at=self._clock(), endpoint=endpoint, group=group))
+
+    async def _stop(self, command: StopGroup) -> None:
+        starting = self._under_way.get(f"start {command.group}")
+        if starting is not None:
+            starting.cancel()
+            await asyncio.wait([starting])
+        await self._until_known(lambda: self._runtime.stop(command.group), command.key)
+        await self._tell(
+            GroupStopped(at=self._clock(), endpoint=command.endpoint, group=command.group)
+        )
+
+    def _spec(self, command: StartGroup) -> GroupSpec:
+        return GroupSpec(
+            group=command.group.id,
+            instance=self._instance,
+            endpoint=command.endpoint,
+            revision=command.revision.id,
+            address=command.group.address,
+            port=command.port,
+            template=command.revision.template,
+            images=command.revision.images,
+        )
+
+    async def _until_known(self, attempt: Callable[[], Awaitable[object]], what: str) -> None:
+        """Try until the engine can be asked."""
+        delay_s = RETRY_FIRST_S
+        while True:
+            try:
+                await attempt()
+            except RuntimeUnknownError as unknown:
+                log.warning("runtime_unknown", command=what, reason=str(unknown))
+                await asyncio.sleep(delay_s)
+                delay_s = min(RETRY_LONGEST_S, delay_s * 2)
+            else:
+                return
+
+    # -- tables and workers -------------------------------------------------------------------
+
+    def _publish(self, table: Table) -> None:
+        if table.generation > self._published.get(table.endpoint, 0):
+            key = f"publish {table.endpoint} {table.generation}"
+            self._begin(key, self._publish_in_order(table))
+
+    async def _publish_in_order(self, table: Table) -> None:
+        """Publish one table after another, and none that a newer one has overtaken."""
+        delay_s = RETRY_FIRST_S
+        while True:
+            async with self._publishing:
+                if table.generation <= self._published.get(table.endpoint, 0):
+                    return
+                try:
+                    await self._workers.publish(table)
+                except OSError as error:
+                    log.error(  # noqa: TRY400  the reason is the story; a traceback adds nothing
+                        "table_not_written", endpoint=table.endpoint, reason=str(error)
+                    )
+                else:
+                    self._published[table.endpoint] = table.generation
+                    return
+            await asyncio.sleep(delay_s)
+            delay_s = min(RETRY_LONGEST_S, delay_s * 2)
+
+    def _restart_worker(self, command: RestartWorker) -> None:
+        if command.start_id not in self._restarted:
+            self._restarted.add(command.start_id)
+            self._supervisor.restart_worker(command.start_id)

@@ -1,0 +1,175 @@
+"""The controller's end of the control link (wire/frames.py): tables out, acknowledgements in.
+
+Workers connect; each says hello and is brought up to date. What they say becomes events for the
+single writer. The newest counts of each worker are kept in memory only: they are shown, never
+decided by (gates will read them from here).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from trafficmgr.controller.files import replace_file, short_socket_path
+from trafficmgr.controller.ports import Clock, Tell
+from trafficmgr.core.events import TableApplied, WorkerConnected
+from trafficmgr.core.routing import Table, Zones
+from trafficmgr.core.routing import encode as encode_table
+from trafficmgr.wire.frames import (
+    PROTOCOL,
+    Applied,
+    Bye,
+    Counts,
+    Decoder,
+    Frame,
+    Hello,
+    ProtocolError,
+    ShareCounts,
+    TableSent,
+    ZonesSent,
+    encode,
+)
+
+READ_BYTES = 256 * 1024
+
+log = structlog.get_logger()
+
+
+class Link:
+    """All workers, as the controller reaches them."""
+
+    def __init__(self, *, state_dir: Path, tell: Tell, clock: Clock) -> None:
+        self.farewells: dict[str, Bye] = {}
+        self.counts: dict[str, Counts] = {}
+        self._tables_dir = state_dir / "tables"
+        self._socket_path = state_dir / "run" / "link.sock"
+        self._tell = tell
+        self._clock = clock
+        self._tables: dict[str, Table] = {}
+        self._zones: Zones | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    # -- out ----------------------------------------------------------------------------------
+
+    async def publish(self, table: Table) -> None:
+        """Write the table's file, then send it to every connected worker.
+
+        Raises:
+            OSError: The file can't be written. Nothing was sent: a worker that starts anew must
+                never serve an older table than one that was there before it.
+        """
+        path = self._tables_dir / f"{table.endpoint}.table"
+        await asyncio.to_thread(replace_file, path, encode_table(table))
+        self._tables[table.endpoint] = table
+        self._send_all(TableSent(table=table))
+
+    async def publish_zones(self, zones: Zones) -> None:
+        """Write the zones' file, then send them to every connected worker."""
+        path = self._tables_dir / "zones"
+        await asyncio.to_thread(replace_file, path, msgspec.msgpack.encode(zones))
+        self._zones = zones
+        self._send_all(ZonesSent(zones=zones))
+
+    def _send_all(self, frame: Frame) -> None:
+        data = encode(frame)
+        for writer in self._writers:
+            writer.write(data)
+
+    # -- in -----------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Listen for workers for as long as the context lasts."""
+        self._socket_path.parent.mkdir(parents=True, exist_ok=True)
+        self._socket_path.unlink(missing_ok=True)
+        with short_socket_path(self._socket_path) as path:
+            server = await asyncio.start_unix_server(self._serve, path)
+        self._socket_path.chmod(0o600)
+        try:
+            yield
+        finally:
+            server.close()
+            for writer in self._writers:
+                writer.close()
+            await server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        decoder, hello = Decoder(), None
+        try:
+            while data := await reader.read(READ_BYTES):
+                for frame in decoder.feed(data):
+                    if isinstance(frame, Hello):
+                        hello = frame
+                        await self._welcome(hello, writer)
+                    elif hello is not None:
+                        await self._hear(hello, frame)
+        except (ProtocolError, ConnectionError) as error:
+            log.warning("link_broken", slot=hello.slot if hello else None, reason=str(error))
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _welcome(self, hello: Hello, writer: asyncio.StreamWriter) -> None:
+        """Bring a worker up to date, then take note of it."""
+        if hello.protocol != PROTOCOL:
+            raise ProtocolError(f"worker speaks protocol {hello.protocol}, we speak {PROTOCOL}")
+        if self._zones is not None:
+            writer.write(encode(ZonesSent(zones=self._zones)))
+        for name, table in self._tables.items():
+            if hello.generations.get(name, 0) < table.generation:
+                writer.write(encode(TableSent(table=table)))
+        self._writers.add(writer)
+        log.info("worker_connected", slot=hello.slot, start_id=hello.start_id, worker=hello.pid)
+        await self._tell(
+            WorkerConnected(
+                at=self._clock(),
+                slot=hello.slot,
+                start_id=hello.start_id,
+                generations=hello.generations,
+            )
+        )
+
+    async def _hear(self, hello: Hello, frame: Frame) -> None:
+        match frame:
+            case Applied():
+                await self._tell(
+                    TableApplied(
+                        at=self._clock(),
+                        endpoint=frame.endpoint,
+                        slot=hello.slot,
+                        start_id=hello.start_id,
+                        generation=frame.generation,
+                        answered=frame.answered,
+                        http_busy=frame.http_busy,
+                        tunnel_busy=frame.tunnel_busy,
+                    )
+                )
+            case Counts():
+                self.counts[frame.start_id] = frame
+            case Bye():
+                self.farewells[frame.start_id] = frame
+            case _:
+                raise ProtocolError(f"a worker sent {type(frame).__name__}")
+
+    def totals(self, endpoint: str) -> dict[str, ShareCounts]:
+        """Return the counts of an endpoint by revision, summed over all workers heard of."""
+        sums: dict[str, ShareCounts] = {}
+        for counts in self.counts.values():
+            for revision, share in counts.endpoints.get(endpoint, {}).items():
+                sums[revision] = _added(sums.get(revision, ShareCounts()), share)
+        return sums
+
+
+def _added(one: ShareCounts, other: ShareCounts) -> ShareCounts:
+    reasons = one.failures.keys() | other.failures.keys()
+    return ShareCounts(
+        requests=one.requests + other.requests,
+        errors_5xx=one.errors_5xx + other.errors_5xx,
+        failures={r: one.failures.get(r, 0) + other.failures.get(r, 0) for r in reasons},
+        dns=one.dns + other.dns,
+        spilled=one.spilled + other.spilled,
+        in_flight=one.in_flight + other.in_flight,
+    )

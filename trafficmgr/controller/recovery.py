@@ -1,0 +1,100 @@
+"""What a new controller does before anything else: believe the journal, then look at the world.
+
+1. Say that a controller started: slots must say hello again, clocks count from now.
+2. Apply the settings; endpoints that the config no longer has are to drain.
+3. Ask the runtime what runs. A group that should run and does not has ended; one that runs and
+   that nobody knows is a leftover, swept after a grace period.
+"""
+
+import asyncio
+
+import structlog
+
+from trafficmgr.controller.loop import Loop
+from trafficmgr.controller.ports import Clock
+from trafficmgr.core.events import (
+    ControllerStarted,
+    EndpointRemoved,
+    GroupEnded,
+    SettingsApplied,
+)
+from trafficmgr.core.fleet import Fleet
+from trafficmgr.core.model import EndpointSettings, GroupPhase
+from trafficmgr.runtimes.contract import (
+    GroupState,
+    GroupStatus,
+    Runtime,
+    RuntimeUnknownError,
+)
+
+SWEEP_AFTER_S = 60.0
+"""How long a leftover may live: longer than any start that may just be under way."""
+
+RETRY_S = 2.0
+
+log = structlog.get_logger()
+
+
+async def begin(loop: Loop, clock: Clock, *, boot_id: str, slots: int, address_pool: str) -> None:
+    """Take over from the controller before."""
+    await loop.tell(
+        ControllerStarted(at=clock(), boot_id=boot_id, slots=slots, address_pool=address_pool)
+    )
+
+
+async def configure(loop: Loop, clock: Clock, wanted: tuple[EndpointSettings, ...]) -> None:
+    """Apply the settings as events; what did not change leaves no trace."""
+    for settings in wanted:
+        await loop.tell(SettingsApplied(at=clock(), endpoint=settings.name, settings=settings))
+    names = {settings.name for settings in wanted}
+    for name in loop.fleet.endpoints.keys() - names:
+        await loop.tell(EndpointRemoved(at=clock(), endpoint=name))
+
+
+async def observe(loop: Loop, clock: Clock, runtime: Runtime) -> None:
+    """Compare what should run with what does."""
+    found = {status.group: status for status in await _listed(runtime)}
+    for state in loop.fleet.endpoints.values():
+        for group in state.groups:
+            if group.phase is not GroupPhase.started:
+                continue
+            status = found.get(group.id)
+            if status is None or status.state is not GroupState.running:
+                reason = status.reason if status else "it was gone when the controller came back"
+                await loop.tell(
+                    GroupEnded(at=clock(), endpoint=state.name, group=group.id, reason=reason)
+                )
+
+
+async def sweep(loop: Loop, runtime: Runtime, *, after_s: float = SWEEP_AFTER_S) -> None:
+    """End the groups of this instance that nobody knows, after a grace period."""
+    await asyncio.sleep(after_s)
+    for status in await _listed(runtime):
+        if status.group not in known_groups(loop.fleet):
+            log.warning("leftover_swept", group=status.group, endpoint=status.endpoint)
+            await runtime.stop(status.group)
+
+
+def known_groups(fleet: Fleet) -> frozenset[str]:
+    """Return the ids of all groups that the state knows."""
+    return frozenset(g.id for state in fleet.endpoints.values() for g in state.groups)
+
+
+async def _listed(runtime: Runtime) -> tuple[GroupStatus, ...]:
+    """Ask until the engine answers: unknown is not failed (promise 12)."""
+    while True:
+        try:
+            return await runtime.list()
+        except RuntimeUnknownError as unknown:
+            log.warning("runtime_unknown", command="list", reason=str(unknown))
+            await asyncio.sleep(RETRY_S)
+
+
+async def hear_ends(loop: Loop, clock: Clock, runtime: Runtime) -> None:
+    """Tell of every group that ends by itself, until cancelled."""
+    async for status in runtime.watch():
+        await loop.tell(
+            GroupEnded(
+                at=clock(), endpoint=status.endpoint, group=status.group, reason=status.reason
+            )
+        )

@@ -1,0 +1,326 @@
+"""The composition root: the only place where concrete things meet Protocols.
+
+`python -m trafficmgr.service --config FILE --supervisor-fd FD` is the controller process. The
+supervisor starts it, and starts it again whenever it ends. The order of what happens here matters:
+
+    lock, journal, then "a controller started";
+    what the supervisor has to tell of dead workers, before any worker may say hello;
+    what the runtime runs, before anything is decided about it;
+    then everything at once: link, ears, registry, admin API.
+"""
+
+import argparse
+import asyncio
+import fcntl
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+
+from trafficmgr.admin.api import serve
+from trafficmgr.admin.house import LiveHouse, brief_digest, image_views
+from trafficmgr.config.load import ConfigError, load
+from trafficmgr.config.settings import Settings
+from trafficmgr.controller import recovery
+from trafficmgr.controller.files import replace_file
+from trafficmgr.controller.hands import Hands
+from trafficmgr.controller.images import ImageWatch
+from trafficmgr.controller.kernel import KernelWatch
+from trafficmgr.controller.link import Link
+from trafficmgr.controller.loop import Loop, Mind, restored
+from trafficmgr.controller.ports import boottime
+from trafficmgr.controller.prober import Prober
+from trafficmgr.controller.supervision import Supervision
+from trafficmgr.core.commands import AnyCommand
+from trafficmgr.core.errors import TrafficmgrError
+from trafficmgr.core.fleet import Fleet
+from trafficmgr.core.model import ImageDigest
+from trafficmgr.core.routing import Zones
+from trafficmgr.core.state import EndpointState
+from trafficmgr.journal.sqlite import Journal
+from trafficmgr.registry.credentials import RegistryAccess
+from trafficmgr.registry.errors import RegistryError
+from trafficmgr.registry.images import Images
+from trafficmgr.registry.poller import Poller
+from trafficmgr.registry.store import BlobStore
+from trafficmgr.runtimes.contract import RuntimeFailure
+from trafficmgr.runtimes.embedded import EmbeddedRuntime
+from trafficmgr.wire.images import LocalImage
+
+log = structlog.get_logger()
+
+
+class Stopped(Exception):  # noqa: N818  not an error: SIGTERM ends the task group in order
+    """The supervisor asked us to end."""
+
+
+async def run(settings: Settings, supervisor_fd: int) -> None:
+    """Be the controller until SIGTERM."""
+    clock = boottime
+    async with AsyncExitStack() as held:
+        _lock(held, settings.state_dir)
+        supervision = await Supervision.attached(supervisor_fd, clock)
+        held.callback(supervision.close)
+        journal = await Journal.open(settings.state_dir / "journal.db")
+        held.push_async_callback(journal.close)
+        images = Images(BlobStore(settings.state_dir / "store"), _access(settings))
+        held.push_async_callback(images.close)
+        runtime = EmbeddedRuntime(
+            state_dir=settings.state_dir,
+            instance=_instance(settings.state_dir),
+            pull=_Pull(images),
+        )
+        held.push_async_callback(runtime.close)
+        mind = Mind(restored((await journal.load()).states))
+        tasks = await held.enter_async_context(_until_stopped())
+        controller = _Controller(
+            settings=settings,
+            supervision=supervision,
+            journal=journal,
+            runtime=runtime,
+            mind=mind,
+            images=images,
+            tasks=tasks,
+        )
+        await controller.begin()
+
+
+class _Controller:
+    """Everything that runs in the controller process, wired together."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        supervision: Supervision,
+        journal: Journal,
+        runtime: EmbeddedRuntime,
+        mind: Mind,
+        images: Images,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self.settings = settings
+        self.supervision = supervision
+        self.runtime = runtime
+        self.tasks = tasks
+        self.loop = Loop(mind=mind, journal=journal, clock=boottime, act=self.act, look=self.look)
+        tell = self.loop.tell
+        self.link = Link(state_dir=settings.state_dir, tell=tell, clock=boottime)
+        self.prober = Prober(tasks=tasks, tell=tell, clock=boottime)
+        self.kernel = KernelWatch(tell=tell, clock=boottime)
+        self.images = ImageWatch(tell=tell, clock=boottime)
+        self.poller = Poller(images, on_seen=self.images.on_seen, on_trouble=_no_news)
+        self.hands = Hands(
+            tasks=tasks,
+            runtime=runtime,
+            workers=self.link,
+            supervisor=supervision,
+            tell=tell,
+            clock=boottime,
+            instance=_instance(settings.state_dir),
+        )
+        self.house = LiveHouse(
+            loop=self.loop,
+            link=self.link,
+            journal=journal,
+            runtime=runtime,
+            supervisor=supervision,
+            registry=self.registry_view,
+            clock=boottime,
+            state_dir=settings.state_dir,
+            listen=supervision.listen,
+            tasks=tasks,
+        )
+        self.is_acting = False
+
+    def act(self, commands: tuple[AnyCommand, ...]) -> None:
+        """Let the hands act, once the world was looked at."""
+        if self.is_acting:
+            self.hands.act(commands)
+
+    def look(self, fleet: Fleet) -> None:
+        """Show the newest state to the ears."""
+        if self.is_acting:
+            self.prober.look(fleet)
+            self.kernel.look(fleet)
+
+    async def begin(self) -> None:
+        """Take over, in the order that this module's first lines explain."""
+        settings, loop, tasks = self.settings, self.loop, self.tasks
+        tasks.create_task(loop.run(), name="loop")
+        await recovery.begin(
+            loop,
+            boottime,
+            boot_id=_boot_id(),
+            slots=self.supervision.slots,
+            address_pool=settings.address_pool,
+        )
+        await self.supervision.catch_up(loop.tell, self.link)
+        await recovery.observe(loop, boottime, self.runtime)
+        wanted = tuple(endpoint.settings for endpoint in settings.endpoints.values())
+        self.is_acting = True
+        await recovery.configure(loop, boottime, wanted)
+        await self.link.publish_zones(self.zones())
+        self.images.know(loop.fleet)
+        tasks.create_task(self.supervision.listen_on(loop.tell, self.link), name="supervision")
+        tasks.create_task(recovery.hear_ends(loop, boottime, self.runtime), name="ends")
+        tasks.create_task(recovery.sweep(loop, self.runtime), name="sweep")
+        tasks.create_task(self.kernel.run(), name="kernel")
+        tasks.create_task(self.poller.run(), name="poller")
+        tasks.create_task(self.serve_workers(), name="link")
+        tasks.create_task(self.serve_admin(), name="admin")
+        for endpoint in settings.endpoints.values():
+            for repository, tag in self.images.watch(endpoint.settings):
+                self.poller.watch(repository, tag, endpoint.update.every_s)
+        log.info("controller_started", pid=os.getpid(), endpoints=len(wanted))
+
+    async def serve_workers(self) -> None:
+        """Let workers connect until cancelled."""
+        async with self.link.opened():
+            await asyncio.Event().wait()
+
+    async def serve_admin(self) -> None:
+        """Answer operators until cancelled."""
+        async with serve(self.house, self.settings.state_dir / "admin.sock"):
+            await asyncio.Event().wait()
+
+    def zones(self) -> Zones:
+        """Return what workers must know of DNS; a later start has a greater generation."""
+        generation = int(boottime() * 1000)
+        return Zones(
+            generation=generation,
+            zones=self.settings.zones,
+            advertise=self.settings.advertise,
+        )
+
+    def registry_view(self, state: EndpointState) -> list[Any]:
+        """Return what the poller knows of an endpoint's images."""
+        now = boottime()
+        known = {
+            (image.repository, image.tag): {
+                "image": f"{image.repository}:{image.tag}",
+                "digest": brief_digest(image.digest),
+                "checked_s_ago": _ago(image.checked_at, now),
+                "trouble": image.trouble,
+                "trouble_for_s": _ago(image.trouble_since, now),
+            }
+            for image in self.poller.status()
+        }
+        return image_views(state, known)
+
+
+class _Pull:
+    """Images as a runtime wants them: its own errors, and unknown told apart from failed."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    async def __call__(self, image: ImageDigest) -> LocalImage:
+        try:
+            return await self._images.pull(image)
+        except RegistryError as error:
+            raise RuntimeFailure(str(error)) from error
+
+
+def _ago(at: float | None, now: float) -> float | None:
+    return None if at is None else round(now - at, 1)
+
+
+async def _no_news(repository: str, tag: str, error: RegistryError) -> None:
+    """Log that a tag can't be read; the poller keeps what `status` shows, and tries again."""
+    log.warning("registry_trouble", image=f"{repository}:{tag}", reason=str(error))
+
+
+@asynccontextmanager
+async def _until_stopped() -> AsyncIterator[asyncio.TaskGroup]:
+    """Yield a task group that SIGTERM ends in order."""
+    stop = asyncio.Event()
+    running = asyncio.get_running_loop()
+    running.add_signal_handler(signal.SIGTERM, stop.set)
+    running.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor owns Ctrl-C
+    running.add_signal_handler(signal.SIGHUP, lambda: log.warning("reload_not_supported_yet"))
+
+    async def wait_for_stop() -> None:
+        await stop.wait()
+        raise Stopped
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(wait_for_stop(), name="stop")
+            yield tasks
+    except* Stopped:
+        log.info("controller_stopped", means="groups keep running")
+
+
+def _lock(held: AsyncExitStack, state_dir: Path) -> None:
+    """Hold the controller's own lock: two of them would undo each other's work."""
+    file = held.enter_context((state_dir / "controller.lock").open("a"))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TrafficmgrError(
+            f"another controller still holds {state_dir / 'controller.lock'}; workers serve on."
+            " This one ends and is tried again."
+        ) from None
+
+
+def _instance(state_dir: Path) -> str:
+    """Return the name of this installation, made at its first start."""
+    path = state_dir / "instance"
+    if not path.exists():
+        replace_file(path, secrets.token_hex(8).encode())
+    return path.read_text()
+
+
+def _access(settings: Settings) -> dict[str, RegistryAccess]:
+    return {
+        host: RegistryAccess(
+            username=registry.username or "",
+            password_file=str(registry.password_file or ""),
+            is_insecure=registry.is_insecure,
+        )
+        for host, registry in settings.registries.items()
+    }
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _configure_logging() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.LogfmtRenderer(
+                key_order=["timestamp", "level", "event"], drop_missing=True
+            ),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def main() -> int:
+    """Run the controller process; the exit code is 1 when it could not start."""
+    parser = argparse.ArgumentParser(prog="trafficmgr.service")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--supervisor-fd", type=int, required=True)
+    given = parser.parse_args()
+    _configure_logging()
+    try:
+        uvloop.run(run(load(given.config), given.supervisor_fd))
+    except (ConfigError, TrafficmgrError, OSError) as error:
+        log.error("controller_failed", reason=str(error))  # noqa: TRY400  a sentence
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
