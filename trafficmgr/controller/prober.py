@@ -51,7 +51,7 @@ class Prober:
 
     async def _watch(self, state: EndpointState, group: Group, probe: Probe) -> None:
         """Probe one group until cancelled."""
-        health, is_first = Health(is_ready=group.is_ready), True
+        health, is_new = Health(is_ready=group.is_ready), not group.is_ready
         timeout = aiohttp.ClientTimeout(total=probe.timeout_s)
         connector = aiohttp.TCPConnector(force_close=True)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
@@ -62,9 +62,9 @@ class Prober:
                 if trouble and took_s > probe.timeout_s + LAG_S:
                     continue
                 known, health = health, health.after(passed=not trouble, probe=probe)
-                if health.is_ready != known.is_ready or (is_first and trouble):
+                if health.is_ready != known.is_ready or (is_new and trouble):
                     await self._tell_edge(state.name, group.id, trouble)
-                is_first = is_first and not trouble
+                is_new = is_new and not trouble
                 await asyncio.sleep(max(0.0, probe.every_s - took_s))
 
     async def _tell_edge(self, endpoint: str, group: str, trouble: str) -> None:
@@ -103,6 +103,5 @@ async def _tried(session: aiohttp.ClientSession, address: str, probe: Probe) -> 
 
 
 def _few_words(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError | ConnectionRefusedError):
-        return "connection refused" if "refused" in str(error).lower() else str(error)
-    return str(error) or type(error).__name__
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return "connection refused" if isinstance(cause, ConnectionRefusedError) else str(cause)

@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Any, Self, dataclass_transform
 
 import msgspec
+from msgspec.structs import FieldInfo
+from msgspec.structs import fields as fields_of
 
 
 @dataclass_transform(
@@ -144,15 +146,32 @@ def revision_id(template: GroupTemplate, images: tuple[ImageDigest, ...]) -> str
     Defaults are omitted, so that writing one out changes nothing and a key added to the language
     later changes no id. tests/core/test_model.py pins known ids for ever.
     """
-    written = msgspec.to_builtins(template)
-    for container in written["containers"]:
-        for key in NOT_IDENTITY:
-            container.pop(key, None)
     platform = {image.container: image.platform_digest for image in images}
-    canonical = json.dumps(
-        {"group": written, "images": platform}, sort_keys=True, separators=(",", ":")
-    )
+    identity = {"group": _written(template), "images": platform}
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _written(value: object) -> object:
+    """Return a noun as plain data, without what is a default and what is no identity."""
+    match value:
+        case msgspec.Struct():
+            return {
+                field.name: _written(given)
+                for field in fields_of(type(value))
+                if field.name not in NOT_IDENTITY
+                and (given := getattr(value, field.name)) not in _defaults(field)
+            }
+        case tuple():
+            return [_written(item) for item in value]
+        case _:
+            return value
+
+
+def _defaults(field: FieldInfo) -> tuple[object, ...]:
+    """Return the values that mean the same as not having written the field."""
+    made = () if field.default_factory is msgspec.NODEFAULT else (field.default_factory(),)
+    return (field.default, *made)
 
 
 def short(revision: str) -> str:

@@ -1,0 +1,167 @@
+"""Hands carry out each command once and answer with events; unknown is not failed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from support.controller_support import NAME, Clock, eventually, revision
+
+from trafficmgr.controller.hands import Hands
+from trafficmgr.core.commands import PublishTable, RestartWorker, StartGroup, StopGroup
+from trafficmgr.core.events import Event, GroupStarted, GroupStartFailed, GroupStopped
+from trafficmgr.core.model import Group, Publish
+from trafficmgr.core.routing import Table
+from trafficmgr.runtimes.contract import GroupSpec, RuntimeFailure, RuntimeUnknownError
+from trafficmgr.runtimes.memory import MemoryRuntime
+
+
+class World:
+    """Workers and supervisor that only take notes."""
+
+    def __init__(self) -> None:
+        self.published: list[int] = []
+        self.restarted: list[str] = []
+        self.stopped = 0
+        self.disk_errors = 0
+
+    async def publish(self, table: Table) -> None:
+        if self.disk_errors:
+            self.disk_errors -= 1
+            raise OSError("no space left on device")
+        self.published.append(table.generation)
+
+    def restart_worker(self, start_id: str) -> None:
+        self.restarted.append(start_id)
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+
+class MoodyRuntime(MemoryRuntime):
+    """A memory runtime that fails in ways told beforehand, one for each start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moods: list[Exception] = []
+        self.starts = 0
+
+    async def start(self, spec: GroupSpec) -> str:
+        self.starts += 1
+        if self.moods:
+            raise self.moods.pop(0)
+        return await super().start(spec)
+
+
+class Stage:
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self.world = World()
+        self.runtime = MoodyRuntime()
+        self.told: list[Event] = []
+        self.hands = Hands(
+            tasks=tasks,
+            runtime=self.runtime,
+            workers=self.world,
+            supervisor=self.world,
+            tell=self.tell,
+            clock=Clock(),
+            instance="test",
+        )
+
+    async def tell(self, event: Event) -> None:
+        self.told.append(event)
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with asyncio.TaskGroup() as tasks:
+        yield Stage(tasks)
+
+
+def start_command(name: str = "shop-1") -> StartGroup:
+    group = Group(id=name, revision="v1", created_at=0.0, address="127.77.0.1")
+    return StartGroup(endpoint=NAME, group=group, revision=revision("v1"), port=8080)
+
+
+def table(generation: int) -> Table:
+    return Table(endpoint=NAME, generation=generation, hosts=(), publish=Publish.proxy, ttl_s=1)
+
+
+async def test_a_command_given_again_is_carried_out_once(stage: Stage) -> None:
+    stage.hands.act((start_command(), start_command()))
+    stage.hands.act((start_command(),))
+
+    await eventually(lambda: stage.told)
+
+    assert stage.runtime.starts == 1
+    assert isinstance(stage.told[0], GroupStarted)
+
+
+async def test_a_failed_start_is_told_with_its_reason(stage: Stage) -> None:
+    stage.runtime.moods = [RuntimeFailure("no such program")]
+
+    stage.hands.act((start_command(),))
+    await eventually(lambda: stage.told)
+
+    (event,) = stage.told
+    assert isinstance(event, GroupStartFailed)
+    assert event.reason == "no such program"
+
+
+async def test_unknown_is_tried_again_and_never_told(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trafficmgr.controller.hands.RETRY_FIRST_S", 0.001)
+    stage.runtime.moods = [RuntimeUnknownError("the engine is away")] * 3
+
+    stage.hands.act((start_command(),))
+    await eventually(lambda: stage.told)
+
+    assert stage.runtime.starts == 4
+    assert isinstance(stage.told[0], GroupStarted)
+
+
+async def test_a_stop_cancels_the_start_under_way(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trafficmgr.controller.hands.RETRY_FIRST_S", 600.0)
+    stage.runtime.moods = [RuntimeUnknownError("the engine is away")]
+    stage.hands.act((start_command(),))
+    await eventually(lambda: stage.runtime.starts)
+
+    stage.hands.act((StopGroup(endpoint=NAME, group="shop-1"),))
+    await eventually(lambda: stage.told)
+
+    assert [type(event) for event in stage.told] == [GroupStopped]
+    assert await stage.runtime.list() == ()
+
+
+async def test_tables_are_published_in_order_and_never_an_overtaken_one(stage: Stage) -> None:
+    for generation in (1, 2, 3):
+        stage.hands.act((PublishTable(table=table(generation)),))
+    await eventually(lambda: 3 in stage.world.published)
+
+    stage.hands.act((PublishTable(table=table(2)),))
+    stage.hands.act((PublishTable(table=table(4)),))
+    await eventually(lambda: 4 in stage.world.published)
+
+    assert stage.world.published == [1, 2, 3, 4]
+
+
+async def test_a_table_that_cannot_be_written_is_tried_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trafficmgr.controller.hands.RETRY_FIRST_S", 0.001)
+    stage.world.disk_errors = 2
+
+    stage.hands.act((PublishTable(table=table(1)),))
+
+    await eventually(lambda: stage.world.published == [1])
+
+
+async def test_a_worker_is_restarted_once_by_its_name(stage: Stage) -> None:
+    command = RestartWorker(slot=1, start_id="1-a")
+
+    stage.hands.act((command,))
+    stage.hands.act((command,))
+
+    assert stage.world.restarted == ["1-a"]
