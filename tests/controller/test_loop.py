@@ -1,7 +1,7 @@
 """The single writer keeps its order: journaled, then shown, then acted upon."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,14 @@ class StubbornJournal:
         self.inner = inner
         self.failures = failures
         self.order: list[str] = []
+        self.on_append: Callable[[], None] = lambda: None
 
     async def append(self, entries: Sequence[Entry], states: Mapping[str, bytes | None]) -> int:
         if self.failures:
             self.failures -= 1
             raise JournalError("the disk is full")
         seq = await self.inner.append(entries, states)
+        self.on_append()
         self.order += [f"journaled {entry.kind}" for entry in entries]
         return seq
 
@@ -145,6 +147,25 @@ async def test_timer_wakes_the_loop(journal: Journal) -> None:
 
 def wanted(acted: list[AnyCommand], group: str) -> bool:
     return any(isinstance(c, StartGroup) and c.group.id == group for c in acted)
+
+
+async def test_a_moment_that_passes_while_the_disk_is_slow_is_not_missed(journal: Journal) -> None:
+    """Time goes on between an event and the arming of the timer; also for other endpoints."""
+    clock = Clock()
+    stubborn = StubbornJournal(journal, failures=0)
+    loop = made(stubborn, clock, [])
+    async with running(loop):
+        for event in first_events(clock()):
+            await loop.tell(event)
+        patient = settings(ttl="2s", min_ready="2s")
+        await loop.tell(events.SettingsApplied(at=clock(), endpoint=NAME, settings=patient))
+        await loop.tell(events.RevisionSeen(at=clock(), endpoint=NAME, revision=revision("v1")))
+        await loop.tell(events.GroupStarted(at=clock(), endpoint=NAME, group="shop-1"))
+        stubborn.on_append = lambda: clock.advance(10.0)
+
+        await loop.tell(events.GroupReady(at=clock(), endpoint=NAME, group="shop-1"))
+
+        await eventually(lambda: loop.fleet.endpoints[NAME].stable == "v1")
 
 
 async def test_all_events_fold_to_the_stored_state(journal: Journal) -> None:

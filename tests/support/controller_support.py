@@ -23,6 +23,10 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def advance(self, by_s: float) -> None:
+        """Let time pass."""
+        self.now += by_s
+
 
 async def eventually(is_so: Callable[[], object]) -> None:
     """Wait until something is so; fails after a generous deadline."""

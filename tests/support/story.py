@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from trafficmgr.core import events, fleet, retirement
+from trafficmgr.controller.loop import Mind
+from trafficmgr.core import events, retirement
 from trafficmgr.core.commands import (
     AnyCommand,
     PublishTable,
@@ -98,7 +99,7 @@ class Story:
 
     def __init__(self, world: World, given: EndpointSettings) -> None:
         self.world = world
-        self.fleet = Fleet()
+        self.mind = Mind(Fleet())
         self.lines: list[str] = []
         self.now = 0.0
         self.boot = 1
@@ -114,6 +115,11 @@ class Story:
             self.connect(slot)
 
     @property
+    def fleet(self) -> Fleet:
+        """The whole state now."""
+        return self.mind.fleet
+
+    @property
     def state(self) -> EndpointState:
         """The endpoint's state now."""
         return self.fleet.endpoints[NAME]
@@ -127,7 +133,7 @@ class Story:
     def run_until(self, end: float) -> None:
         """Let time pass up to and including `end`."""
         while True:
-            wake = fleet.wake_at(self.fleet, self.now) if not self.is_controller_away else None
+            wake = self.mind.wake_at() if not self.is_controller_away else None
             first = self._agenda[0][0] if self._agenda else None
             due = min((at for at in (wake, first) if at is not None), default=None)
             if due is None or due > end:
@@ -137,7 +143,8 @@ class Story:
             if first is not None and first <= due:
                 heapq.heappop(self._agenda)[2]()
             else:
-                self.feed(events.Woke(at=self.now, endpoint=NAME))
+                for event in self.mind.due(self.now):
+                    self.feed(event)
 
     # -- the controller -----------------------------------------------------------------------
 
@@ -159,9 +166,9 @@ class Story:
         if self.is_controller_away:
             return
         before = self.fleet
-        self.fleet = fleet.evolve(before, event)
+        commands = self.mind.handle(event)
         self.lines += _told(self.now, before, self.fleet)
-        for command in fleet.decide(self.fleet):
+        for command in commands:
             if command.key not in self._done:
                 self._done.add(command.key)
                 self._carry_out(command)

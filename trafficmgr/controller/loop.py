@@ -11,7 +11,8 @@ disk), decisions wait, traffic flows on, and the trouble is shown (promise 12).
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +20,7 @@ import structlog
 
 from trafficmgr.controller import chronicle
 from trafficmgr.controller.ports import Clock, Journal
-from trafficmgr.core import fleet
+from trafficmgr.core import fleet, rollout
 from trafficmgr.core.commands import AnyCommand
 from trafficmgr.core.events import EndpointEvent, Event, Woke
 from trafficmgr.core.fleet import Fleet
@@ -37,11 +38,29 @@ class Mind:
 
     def __init__(self, state: Fleet) -> None:
         self.fleet = state
+        self._settled_at = dict.fromkeys(state.endpoints, 0.0)
 
     def handle(self, event: Event) -> tuple[AnyCommand, ...]:
         """Fold one event in and return everything that is wanted now."""
+        for name in fleet.concerned(self.fleet, event):
+            self._settled_at[name] = event.at
         self.fleet = fleet.evolve(self.fleet, event)
         return fleet.decide(self.fleet)
+
+    def wake_at(self) -> float | None:
+        """Return when the single timer is due; a time in the past means at once."""
+        return min((at for at in self._moments().values() if at is not None), default=None)
+
+    def due(self, now: float) -> list[Woke]:
+        """Return the timer's events for the endpoints whose moment has come."""
+        moments = self._moments().items()
+        return [Woke(at=now, endpoint=name) for name, at in moments if at is not None and at <= now]
+
+    def _moments(self) -> dict[str, float | None]:
+        return {
+            name: rollout.wake_at(state, self._settled_at[name])
+            for name, state in self.fleet.endpoints.items()
+        }
 
 
 class _Told(NamedTuple):
@@ -102,9 +121,9 @@ class Loop:
                     told.done.set_result(None)
 
     async def _next_batch(self) -> list[_Told]:
-        """Wait for events or the timer; return all that is there, the timer's event last."""
+        """Wait for events or the timer; return all that is there."""
         batch: list[_Told] = []
-        wake_at = fleet.wake_at(self.fleet, self._clock())
+        wake_at = self._mind.wake_at()
         wait_s = None if wake_at is None else max(0.0, wake_at - self._clock())
         try:
             async with asyncio.timeout(wait_s):
@@ -113,17 +132,16 @@ class Loop:
             pass
         while not self._inbox.empty():
             batch.append(self._inbox.get_nowait())
-        now = self._clock()
-        if wake_at is not None and now >= wake_at:
-            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            late = [Woke(at=now, endpoint=name) for name in self.fleet.endpoints]
-            batch += [_Told(event, done) for event in late]
         return batch
+
+    def _due(self) -> Iterator[Event]:
+        """Yield the timer's events; asked only after everything that was observed before."""
+        yield from self._mind.due(self._clock())
 
     async def _handle(self, events: list[Event]) -> None:
         before = self.fleet
         entries, commands = [], fleet.decide(before)
-        for event in events:
+        for event in chain(events, self._due()):
             known = self._mind.fleet
             commands = self._mind.handle(event)
             if self._mind.fleet is not known:

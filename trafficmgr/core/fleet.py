@@ -36,7 +36,7 @@ def evolve(fleet: Fleet, event: Event) -> Fleet:
     if isinstance(event, ControllerStarted):
         fleet = fleet.but(boot_id=event.boot_id, slots=event.slots, address_pool=event.address_pool)
     changed: dict[str, EndpointState] = {}
-    for name in _concerned(fleet, event):
+    for name in concerned(fleet, event):
         before = fleet.endpoints.get(name) or _new(name, fleet, event)
         after = rollout.evolve(before, event)
         if after is not fleet.endpoints.get(name):
@@ -51,13 +51,8 @@ def decide(fleet: Fleet) -> tuple[AnyCommand, ...]:
     return tuple(c for state in fleet.endpoints.values() for c in rollout.decide(state))
 
 
-def wake_at(fleet: Fleet, now: float) -> float | None:
-    """Return the first moment after now at which time alone changes something."""
-    moments = (rollout.wake_at(state, now) for state in fleet.endpoints.values())
-    return min((at for at in moments if at is not None), default=None)
-
-
-def _concerned(fleet: Fleet, event: Event) -> tuple[str, ...]:
+def concerned(fleet: Fleet, event: Event) -> tuple[str, ...]:
+    """Return the endpoints whose state an event may change."""
     if not isinstance(event, EndpointEvent):
         return tuple(fleet.endpoints)
     if event.endpoint in fleet.endpoints or isinstance(event, SettingsApplied):
@@ -67,7 +62,7 @@ def _concerned(fleet: Fleet, event: Event) -> tuple[str, ...]:
 
 def _new(name: str, fleet: Fleet, event: Event) -> EndpointState:
     """Return an endpoint that has only just been configured."""
-    assert isinstance(event, SettingsApplied), event  # noqa: S101  _concerned lets no other through
+    assert isinstance(event, SettingsApplied), event  # noqa: S101  concerned lets no other through
     state = EndpointState(
         name=name,
         boot_id=fleet.boot_id,

@@ -79,9 +79,14 @@ def decide(state: EndpointState) -> tuple[AnyCommand, ...]:
     return tuple(_wanted(state))
 
 
-def wake_at(state: EndpointState, now: float) -> float | None:
-    """Return the first moment after now at which time alone changes something."""
-    return min((at for at in _moments(state, now) if at is not None and at > now), default=None)
+def wake_at(state: EndpointState, settled_at: float) -> float | None:
+    """Return the first moment after `settled_at` at which time alone changes something.
+
+    `settled_at` is the time of the last event that was folded in, not the time that it is now:
+    a moment that passed in between has still to be acted upon. It may therefore lie in the past.
+    """
+    moments = (at for at in _moments(state, settled_at) if at is not None and at > settled_at)
+    return min(moments, default=None)
 
 
 # -- events: what each changes by itself ----------------------------------------------------------
