@@ -171,7 +171,8 @@ class Book:
         route = self._compiled(table)
         if old is not None:
             for host in old.table.hosts:
-                self.by_host.pop(host, None)
+                if self.by_host.get(host) is old:  # it may have moved to another endpoint
+                    del self.by_host[host]
         for host in table.hosts:
             self.by_host[host] = route
         self.by_endpoint[table.endpoint] = route

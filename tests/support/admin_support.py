@@ -1,0 +1,239 @@
+"""A house with made-up answers, and the real API in front of it, for tests of API and CLI."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trafficmgr.admin.address import socket_path
+from trafficmgr.admin.api import serve
+from trafficmgr.admin.ports import UnknownNameError
+from trafficmgr.core.errors import NotPossibleNowError, TrafficmgrError
+
+NEW, OLD = "9f2c0000aa", "6a1d0000bb"
+
+STATUS: dict[str, Any] = {
+    "service": {
+        "version": "0.1.0",
+        "pid": 4711,
+        "since_s": 192.4,
+        "state_dir": "/srv/state",
+        "slots": [
+            {"slot": 0, "start_id": "w-1", "is_present": True},
+            {"slot": 1, "start_id": "w-2", "is_present": False},
+        ],
+        "listen": {"dns": ["127.0.0.1:5300"], "http": ["127.0.0.1:8080"]},
+    },
+    "endpoints": [
+        {
+            "name": "shop",
+            "hosts": ["shop.apps.test"],
+            "publish": "proxy",
+            "phase": "progressing",
+            "says": "9f2c0000 gets 10 % and holds for 12 s more.",
+            "alarm": "",
+            "stable": OLD,
+            "candidate": NEW,
+            "previous": None,
+            "generation": 7,
+            "weights": [
+                {
+                    "revision": OLD,
+                    "weight_pct": 90,
+                    "observed_pct": 89.66,
+                    "requests": 12034,
+                    "failures": 0,
+                    "ready": 3,
+                    "replicas": 3,
+                },
+                {
+                    "revision": NEW,
+                    "weight_pct": 10,
+                    "observed_pct": None,
+                    "requests": 1201,
+                    "failures": 4,
+                    "ready": 2,
+                    "replicas": 3,
+                },
+            ],
+            "groups": [
+                {
+                    "id": "shop-7",
+                    "revision": NEW,
+                    "address": "127.77.0.7",
+                    "state": "started",
+                    "ready": False,
+                    "note": "probe [/healthz] answered 500",
+                    "waits": [],
+                },
+                {
+                    "id": "shop-2",
+                    "revision": "0ld00000",
+                    "address": "127.77.0.2",
+                    "state": "started",
+                    "ready": True,
+                    "note": "",
+                    "waits": ["the TTL, 4 s left", "2 requests"],
+                },
+            ],
+            "rollout": {
+                "id": "r-3",
+                "from": OLD,
+                "to": NEW,
+                "phase": "progressing",
+                "step": 1,
+                "steps": 3,
+                "weight_pct": 10,
+                "hold_left_s": 12.0,
+                "deadline_left_s": 580.0,
+                "reason": "",
+            },
+            "registry": [
+                {
+                    "image": "registry.test/shop",
+                    "digest": "sha256:" + "ab" * 32,
+                    "checked_s_ago": 4.2,
+                    "trouble": "",
+                    "trouble_for_s": None,
+                }
+            ],
+            "quarantined": [{"revision": "bad00000", "reason": "it never became ready"}],
+        },
+        {
+            "name": "blog",
+            "hosts": ["blog.apps.test"],
+            "publish": "groups",
+            "phase": "serving",
+            "alarm": "no target is ready",
+            "generation": 2,
+            "registry": [
+                {
+                    "image": "registry.test/blog",
+                    "digest": "",
+                    "trouble": "the registry answered 404",
+                    "trouble_for_s": 125.0,
+                }
+            ],
+        },
+    ],
+}
+
+ROLLOUTS: list[dict[str, Any]] = [
+    {
+        "id": "r-2",
+        "endpoint": "shop",
+        "from": "0ld00000",
+        "to": OLD,
+        "outcome": "completed",
+        "reason": "",
+        "started_s_ago": 3700.0,
+        "seconds": 71.0,
+        "marks": [{"after_s": 2.5, "what": "step", "weight_pct": 10}],
+    }
+]
+
+
+class FakeHouse:
+    """Answers from its attributes and remembers what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+        self.stored: list[dict[str, Any]] = []
+        self.failure: Exception | None = None
+        self.log = [b"first\n", b"second\n"]
+        self.log_failure: Exception | None = None
+        self.log_ended = threading.Event()
+        self.log_waiting = threading.Event()
+
+    def observe(self, *kinds: str, endpoint: str = "shop") -> None:
+        """Let events of these kinds happen."""
+        for kind in kinds:
+            seq = len(self.stored) + 1
+            wall = f"2031-02-03T04:05:{seq % 60:02}.123+00:00"
+            event = {"event": kind, "at": 1.5, "endpoint": endpoint, "group": f"shop-{seq}"}
+            self.stored.append(
+                {"seq": seq, "wall": wall, "endpoint": endpoint, "kind": kind, "event": event}
+            )
+
+    def status(self) -> dict[str, Any]:
+        self._fail()
+        return STATUS
+
+    async def events(self, endpoint: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+        self._fail()
+        fitting = [e for e in self.stored if endpoint in {None, e["endpoint"]} and e["seq"] > after]
+        return fitting[:limit] if after else fitting[-limit:]
+
+    def rollouts(self, endpoint: str | None) -> list[dict[str, Any]]:
+        self._fail()
+        return [one for one in ROLLOUTS if endpoint in {None, one["endpoint"]}]
+
+    async def promote(self, endpoint: str) -> str:
+        self._fail()
+        self._check(endpoint)
+        if endpoint == "blog":
+            raise NotPossibleNowError("blog has no rollout; there is nothing to promote.")
+        self.asked.append(("promote", endpoint))
+        return f"{endpoint} takes the next step now."
+
+    async def abort(self, endpoint: str) -> str:
+        self._fail()
+        self._check(endpoint)
+        self.asked.append(("abort", endpoint))
+        return f"{endpoint} goes back to {OLD[:8]} now."
+
+    async def logs(self, group: str, *, tail: int | None, follow: bool) -> AsyncIterator[bytes]:
+        self._fail()
+        if group != "shop-7":
+            raise UnknownNameError(f'There is no group "{group}".')
+        try:
+            for line in self.log if tail is None else self.log[len(self.log) - tail :]:
+                yield line
+            if self.log_failure:
+                raise self.log_failure
+            if follow:
+                self.log_waiting.set()
+                await asyncio.Event().wait()
+        finally:
+            self.log_ended.set()
+
+    async def stop(self, *, groups: bool) -> str:
+        self._fail()
+        self.asked.append(("stop", groups))
+        return "The service ends; the groups " + ("are drained." if groups else "run on.")
+
+    def _fail(self) -> None:
+        if self.failure:
+            raise self.failure
+
+    @staticmethod
+    def _check(endpoint: str) -> None:
+        if endpoint not in {"shop", "blog"}:
+            raise UnknownNameError(f'There is no endpoint "{endpoint}".')
+
+
+@contextmanager
+def service(house: FakeHouse, state_dir: Path) -> Iterator[None]:
+    """Serve the real API of a house from a thread of its own, for clients that block."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    is_up = threading.Event()
+    done = asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def run() -> None:
+        loops.append(asyncio.get_running_loop())
+        async with serve(house, socket_path(state_dir)):
+            is_up.set()
+            await done.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    try:
+        if not is_up.wait(20):
+            raise TrafficmgrError("the API did not come up within 20 s")
+        yield
+    finally:
+        loops[0].call_soon_threadsafe(done.set)
+        thread.join(20)

@@ -1,0 +1,239 @@
+"""The admin API: the verbs of the command line as HTTP and JSON over a unix socket (DESIGN 11).
+
+    GET  /v1/status
+    GET  /v1/events?endpoint=&after=&limit=&follow=1   follow: one JSON document a line, for ever
+    GET  /v1/rollouts?endpoint=
+    POST /v1/endpoints/{name}/promote | abort
+    GET  /v1/groups/{id}/logs?tail=&follow=1           plain text, as it was written
+    POST /v1/stop  {"groups": false}
+
+An answer to a POST is `{"says": "a sentence"}`, an error `{"error": "a sentence"}` with 400, 404,
+409 (not possible now) or 503 (can't be answered now). Who may open the socket may do everything:
+its mode is 0600, and there is no other check.
+"""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from aiohttp import web
+
+from trafficmgr.admin.address import reachable
+from trafficmgr.admin.ports import House, UnknownNameError
+from trafficmgr.admin.streams import CLOSING, event_lines, streamed
+from trafficmgr.core.errors import NotPossibleNowError, TrafficmgrError
+from trafficmgr.runtimes.contract import RuntimeFailure, RuntimeUnknownError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+T = TypeVar("T")
+
+HOUSE: web.AppKey[House] = web.AppKey("house")
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 10_000
+"""An answer is built in memory; 10,000 events are some megabytes."""
+
+CLOSE_S = 2.0
+"""How long requests under way may take to end when the service stops; then they are cut."""
+
+BACKLOG = 128
+"""Operators and scripts that may wait to be accepted."""
+
+STATUS_OF: dict[type[TrafficmgrError], int] = {
+    UnknownNameError: 404,
+    NotPossibleNowError: 409,
+    RuntimeUnknownError: 503,
+    RuntimeFailure: 404,  # of logs: there is no such group, or nothing of it is kept
+    TrafficmgrError: 503,
+}
+"""HTTP status of an error; the first kind that it is an instance of counts."""
+
+_log = structlog.get_logger(__name__)
+
+
+def application(house: House) -> web.Application:
+    """Return the API in front of a house."""
+    app = web.Application(middlewares=[_sentences])
+    app[HOUSE] = house
+    app[CLOSING] = asyncio.Event()
+    app.on_shutdown.append(_close_streams)
+    app.router.add_get("/v1/status", _status)
+    app.router.add_get("/v1/events", _events)
+    app.router.add_get("/v1/rollouts", _rollouts)
+    app.router.add_post("/v1/endpoints/{name}/promote", _promote)
+    app.router.add_post("/v1/endpoints/{name}/abort", _abort)
+    app.router.add_get("/v1/groups/{id}/logs", _logs)
+    app.router.add_post("/v1/stop", _stop)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def serve(house: House, path: Path) -> AsyncIterator[web.AppRunner]:
+    """Answer on a unix socket for as long as the block runs.
+
+    The socket takes the place of one that a killed predecessor left; the controller's lock on
+    state_dir is what makes sure that nobody else is using it.
+
+    Raises:
+        TrafficmgrError: The socket can't be made.
+    """
+    runner = web.AppRunner(application(house), access_log=None, shutdown_timeout=CLOSE_S)
+    await runner.setup()
+    try:
+        listener, inode = _listen(path)
+        loop = asyncio.get_running_loop()
+        assert runner.server is not None  # noqa: S101  it was set up
+        server = await loop.create_unix_server(runner.server, sock=listener, backlog=BACKLOG)
+        try:
+            yield runner
+        finally:
+            _remove(path, inode)
+            server.close()
+    finally:
+        await runner.cleanup()
+
+
+def _listen(path: Path) -> tuple[socket.socket, int]:
+    """Return a listening socket that only its owner may open, and the inode that it has.
+
+    It is made under another name and renamed, so that a client finds the old one or the new one.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        fresh.unlink(missing_ok=True)
+        with reachable(fresh) as name:
+            listener.bind(name)
+        fresh.chmod(0o600)  # before listen: nobody could have connected yet
+        listener.listen(BACKLOG)
+        inode = fresh.stat().st_ino
+        fresh.rename(path)
+    except OSError as error:
+        listener.close()
+        raise TrafficmgrError(
+            f"admin: cannot listen on {path}: {error.strerror or error}. Traffic is not touched,"
+            f" but `trafficmgr status` and the other verbs can't reach this service. Make the"
+            f" folder writable, or name another state_dir."
+        ) from error
+    return listener, inode
+
+
+def _remove(path: Path, inode: int) -> None:
+    """Remove our socket, but not one that a successor has put in its place."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_ino == inode:
+            path.unlink()
+
+
+async def _close_streams(app: web.Application) -> None:
+    app[CLOSING].set()
+
+
+# -- errors ---------------------------------------------------------------------------------------
+
+
+@web.middleware
+async def _sentences(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error into a status and a sentence."""
+    try:
+        return await handler(request)
+    except TrafficmgrError as error:
+        status = next(status for kind, status in STATUS_OF.items() if isinstance(error, kind))
+        return _error(status, str(error))
+    except web.HTTPException as error:
+        return _error(error.status, error.text or error.reason)
+    except Exception as error:  # noqa: BLE001  a defect must not look like a service that is down
+        _log.exception("admin_request_failed", method=request.method, path=request.path)
+        return _error(
+            500,
+            f"trafficmgr failed to answer {request.method} {request.path}: {error!r}. Traffic is"
+            f" not touched. This is a defect; the service's log has the details.",
+        )
+
+
+def _error(status: int, sentence: str) -> web.Response:
+    return web.json_response({"error": sentence}, status=status)
+
+
+def _number(request: web.Request, key: str, default: T, *, most: int | None = None) -> int | T:
+    """Return a whole number of the query, or the default if it is not there."""
+    text = request.query.get(key)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit()) or (most is not None and int(text) > most):
+        limit = "" if most is None else f", at most {most}"
+        raise web.HTTPBadRequest(
+            text=f"{key}={text!r} is not possible: it must be a whole number, 0 or more{limit}."
+        )
+    return int(text)
+
+
+def _switch(request: web.Request, key: str) -> bool:
+    return request.query.get(key, "0") not in {"", "0", "false"}
+
+
+# -- one handler for each verb --------------------------------------------------------------------
+
+
+async def _status(request: web.Request) -> web.Response:
+    return web.json_response(request.app[HOUSE].status())
+
+
+async def _rollouts(request: web.Request) -> web.Response:
+    return web.json_response(request.app[HOUSE].rollouts(request.query.get("endpoint") or None))
+
+
+async def _events(request: web.Request) -> web.StreamResponse:
+    house = request.app[HOUSE]
+    endpoint = request.query.get("endpoint") or None
+    after = _number(request, "after", 0)
+    limit = _number(request, "limit", DEFAULT_LIMIT, most=MAX_LIMIT)
+    if _switch(request, "follow"):
+        lines = event_lines(house, endpoint, after, limit)
+        return await streamed(request, lines, "application/x-ndjson")
+    return web.json_response(await house.events(endpoint, after, limit))
+
+
+async def _promote(request: web.Request) -> web.Response:
+    return _says(await request.app[HOUSE].promote(request.match_info["name"]))
+
+
+async def _abort(request: web.Request) -> web.Response:
+    return _says(await request.app[HOUSE].abort(request.match_info["name"]))
+
+
+async def _logs(request: web.Request) -> web.StreamResponse:
+    chunks = request.app[HOUSE].logs(
+        request.match_info["id"],
+        tail=_number(request, "tail", None),
+        follow=_switch(request, "follow"),
+    )
+    return await streamed(request, chunks, "text/plain")
+
+
+async def _stop(request: web.Request) -> web.Response:
+    wanted = await _body(request)
+    groups = wanted.get("groups", False)
+    if not isinstance(groups, bool):
+        raise web.HTTPBadRequest(text=f'"groups" must be true or false, not {groups!r}.')
+    return _says(await request.app[HOUSE].stop(groups=groups))
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    text = await request.text()
+    try:
+        body = json.loads(text or "{}")
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"The body is not JSON: {error}.") from error
+    if not isinstance(body, dict):
+        raise web.HTTPBadRequest(text="The body must be a JSON object.")
+    return body
+
+
+def _says(sentence: str) -> web.Response:
+    return web.json_response({"says": sentence})

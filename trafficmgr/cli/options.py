@@ -1,0 +1,29 @@
+"""Options and arguments that several verbs share, so that they read the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StateDir = Annotated[
+    Path | None,
+    typer.Option("--state-dir", metavar="DIR", help="The service's state_dir.", show_default=False),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The service's config (default: trafficmgr.yaml).",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes; Ctrl-C ends.")]
+Endpoint = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's name.")]
+MaybeEndpoint = Annotated[
+    str | None,
+    typer.Argument(metavar="ENDPOINT", help="Only this endpoint.", show_default=False),
+]
+Group = Annotated[str, typer.Argument(metavar="GROUP", help="The group's id, as in `status`.")]

@@ -1,0 +1,145 @@
+"""The zones of a worker, compiled: which name belongs where, and the answers that never vary.
+
+A name is in wire format and lower case, as `wire.dns.read` gives it. What exists in a zone is its
+apex, its name servers, the hosts of all tables, and every name between one of these and the apex
+(an empty non-terminal: NODATA, never NXDOMAIN, RFC 8020).
+
+Answers here live as long as one `Zones`; those of hosts, which come and go with tables, are made
+in `dns_answers`.
+"""
+
+from collections.abc import Iterable
+
+from trafficmgr.core.routing import Zone, Zones
+from trafficmgr.wire import dns
+
+REFUSED = dns.Answer(dns.REFUSED, is_authoritative=False)
+BADVERS = dns.Answer(dns.BADVERS, is_authoritative=False)
+ANY = dns.Answer(answers=(dns.hinfo_record(),))
+SERVFAIL = dns.Answer(dns.SERVFAIL, is_authoritative=False)
+"""For a host with nothing to reach. Any other answer would be a negative one, which resolvers keep
+for `negative_ttl_s`; after this one they try again at once, or at another of our workers."""
+
+
+class Authority:
+    """One zone and its fixed answers.
+
+    Raises:
+        ValueError: The zone carries a name or an address that DNS has no form for.
+    """
+
+    __slots__ = ("_fixed", "apex", "nodata", "nxdomain", "servers")
+
+    def __init__(self, zone: Zone, zones: Zones) -> None:
+        self.apex = dns.wire_name(zone.name)
+        self.servers = self._inside(name for each in zones.zones for name in each.ns)
+        negative = _soa(zone, zones, self.apex, min(zone.ns_ttl_s, zone.negative_ttl_s))
+        self.nodata = dns.Answer(authorities=(negative,))
+        self.nxdomain = dns.Answer(dns.NXDOMAIN, authorities=(negative,))
+        self._fixed = self._addresses(zone, zones)
+        soa = _soa(zone, zones, dns.ASKED, zone.ns_ttl_s)
+        self._fixed[self.apex, dns.SOA_TYPE] = dns.Answer(answers=(soa,))
+        if zone.ns:
+            self._fixed[self.apex, dns.NS_TYPE] = self._ns(zone, zones)
+
+    def fixed(self, name: bytes, qtype: int) -> dns.Answer | None:
+        """Return what the apex or a name server answers, None if there is nothing of the kind."""
+        return self._fixed.get((name, qtype))
+
+    def _inside(self, names: Iterable[str]) -> tuple[bytes, ...]:
+        """Return those of the names that are in the zone."""
+        wire = dict.fromkeys(map(dns.wire_name, names))
+        return tuple(name for name in wire if self.apex in dns.suffixes(name))
+
+    def _addresses(self, zone: Zone, zones: Zones) -> dict[tuple[bytes, int], dns.Answer]:
+        """Return what name servers in the zone answer: all advertised addresses of a kind.
+
+        Those of our other zones too, since we are the only one who could answer for them.
+        """
+        answers = {}
+        for qtype in (dns.A, dns.AAAA):
+            records = tuple(
+                dns.address_record(dns.ASKED, zone.ns_ttl_s, address)
+                for address in advertised(zones, qtype)
+            )
+            if records:
+                answer = dns.Answer(answers=records)
+                answers.update({(name, qtype): answer for name in self.servers})
+        return answers
+
+    def _ns(self, zone: Zone, zones: Zones) -> dns.Answer:
+        """Return the apex' name servers, with glue for those that are inside."""
+        servers = map(dns.wire_name, zone.ns)
+        return dns.Answer(
+            answers=tuple(dns.ns_record(dns.ASKED, zone.ns_ttl_s, name) for name in servers),
+            additionals=tuple(
+                dns.address_record(name, zone.ns_ttl_s, address)
+                for name in self._inside(zone.ns)
+                for address in zones.advertise
+            ),
+        )
+
+
+class Names:
+    """All names that exist, and the zones that they may exist in.
+
+    Args:
+        zones: What we are authoritative for.
+        hosts: The hosts of all tables, as text; those outside the zones are not ours to answer.
+    """
+
+    def __init__(self, zones: Zones, hosts: Iterable[str]) -> None:
+        self._authorities = {
+            authority.apex: authority
+            for authority in (Authority(zone, zones) for zone in zones.zones)
+        }
+        self._hosts = dict(_named(hosts))
+        self._existing: set[bytes] = set()
+        for authority in self._authorities.values():
+            self._existing.update(dns.suffixes(authority.apex))
+            for server in authority.servers:
+                self._existing.update(dns.suffixes(server))
+        for host in self._hosts:
+            self._existing.update(dns.suffixes(host))
+
+    def authority(self, name: bytes) -> Authority | None:
+        """Return the closest zone around the name, None if it is outside of all."""
+        for suffix in dns.suffixes(name):
+            authority = self._authorities.get(suffix)
+            if authority is not None:
+                return authority
+        return None
+
+    def host(self, name: bytes) -> str | None:
+        """Return the host of this name as tables write it."""
+        return self._hosts.get(name)
+
+    def exists(self, name: bytes) -> bool:
+        """Whether there is anything at or below the name."""
+        return name in self._existing
+
+
+def advertised(zones: Zones, qtype: int) -> tuple[str, ...]:
+    """Return the proxy's own addresses of the kind that A or AAAA asks for."""
+    return tuple(a for a in zones.advertise if dns.address_type(a) == qtype)
+
+
+def _named(hosts: Iterable[str]) -> Iterable[tuple[bytes, str]]:
+    """Yield wire name and text of each host; one that no query can name is left to the proxy."""
+    for host in hosts:
+        try:
+            yield dns.wire_name(host), host
+        except ValueError:
+            continue
+
+
+def _soa(zone: Zone, zones: Zones, owner: bytes, ttl_s: int) -> bytes:
+    """Return the zone's SOA; its serial grows with the zones, not with weights (RFC 1982)."""
+    return dns.soa_record(
+        owner,
+        ttl_s,
+        server=dns.wire_name(zone.ns[0] if zone.ns else zone.name),
+        mailbox=dns.mailbox_name(zone.mailbox or f"hostmaster@{zone.name}"),
+        serial=zones.generation,
+        negative_ttl_s=zone.negative_ttl_s,
+    )
