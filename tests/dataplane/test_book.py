@@ -5,7 +5,7 @@ from trafficmgr.core.routing import Share, Table, Target, Zone, Zones
 from trafficmgr.dataplane.book import Book
 
 
-def table(  # noqa: PLR0917  read as a row of a table
+def table(
     generation: int,
     shares: dict[str, tuple[int, str]],
     endpoint: str = "shop",

@@ -20,7 +20,7 @@ BACKLOG = 4096
 def run(config: Config = None) -> None:
     """Run the service until it is told to stop."""
     from trafficmgr import supervisor  # noqa: PLC0415  the other verbs do not need it
-    from trafficmgr.config.load import ConfigError, load  # noqa: PLC0415
+    from trafficmgr.config.load import ConfigError, load  # noqa: PLC0415  as above
 
     try:
         settings = load(find_config(config))
@@ -31,7 +31,7 @@ def run(config: Config = None) -> None:
 
 def spec_of(settings: "Settings") -> "Spec":
     """Return what the supervisor has to know of the settings."""
-    from trafficmgr.supervisor import Spec  # noqa: PLC0415
+    from trafficmgr.supervisor import Spec  # noqa: PLC0415  as above
 
     state_dir = settings.state_dir.absolute()
     python = (sys.executable, "-m")

@@ -66,7 +66,7 @@ def keep_showing(picture: Callable[[], "RenderableType"]) -> None:
     watches a restart wants to see it end.
     """
     from rich.live import Live  # noqa: PLC0415  slow; only a watcher needs it
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415  as above
 
     try:
         with Live(picture(), console=console(), auto_refresh=False) as live:

@@ -6,7 +6,7 @@ hold requests. Every doubt counts against stopping: a worker that ended without 
 having answered with all of its last table until it was reaped.
 """
 
-from trafficmgr.core.events import TableApplied, WorkerConnected, WorkerEnded
+from trafficmgr.core.events import DirectClientsGone, TableApplied, WorkerConnected, WorkerEnded
 from trafficmgr.core.model import Group, GroupPhase, Publish, RolloutPhase, Slot, Tcp
 from trafficmgr.core.routing import Share, Table, Target, check
 from trafficmgr.core.schedule import WHOLE_PCT, capacity_pct, step_weight_pct
@@ -180,6 +180,16 @@ def worker_ended(state: EndpointState, event: WorkerEnded) -> EndpointState:
         return state
     gone = Slot(number=slot.number, lagging_since=event.at)
     return _with_slot(state.but(groups=tuple(_let_go(g, slot.number) for g in state.groups)), gone)
+
+
+def direct_clients_gone(state: EndpointState, event: DirectClientsGone) -> EndpointState:
+    """Nobody is connected to the group any more, and after the TTL nobody new comes."""
+    return state.but(
+        groups=tuple(
+            g.but(is_direct_clear=True) if g.id == event.group and not g.in_table else g
+            for g in state.groups
+        )
+    )
 
 
 def _presume_answered(state: EndpointState, slot: Slot, until: float) -> EndpointState:

@@ -149,3 +149,15 @@ def stop_retired(state: EndpointState, now: float) -> EndpointState:
         if is_due and retirement.may_stop(group, state, now):
             state = state.with_group(group.but(phase=GroupPhase.stopping, is_ready=False))
     return state
+
+
+def forget(state: EndpointState, _now: float) -> EndpointState:
+    """Drop what nothing refers to any more."""
+    needed = {state.newest, state.stable, state.candidate, state.previous}
+    needed |= {g.revision for g in state.groups}
+    if state.revisions.keys() <= needed and state.backoff.keys() <= needed:
+        return state
+    return state.but(
+        revisions={k: v for k, v in state.revisions.items() if k in needed},
+        backoff={k: v for k, v in state.backoff.items() if k in needed},
+    )

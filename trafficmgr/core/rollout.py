@@ -106,15 +106,6 @@ def _revision_seen(state: EndpointState, event: events.RevisionSeen) -> Endpoint
     return state.but(newest=revision.id, revisions=known)
 
 
-def _direct_clients_gone(state: EndpointState, event: events.DirectClientsGone) -> EndpointState:
-    return state.but(
-        groups=tuple(
-            g.but(is_direct_clear=True) if g.id == event.group and not g.in_table else g
-            for g in state.groups
-        )
-    )
-
-
 def _promote_asked(state: EndpointState, event: events.PromoteAsked) -> EndpointState:
     """End the present hold. What the next step needs, it still needs."""
     if operator.why_not_promote(state):
@@ -151,7 +142,7 @@ EVENT_TABLE: dict[type[events.Event], Callable[[EndpointState, Any], EndpointSta
     events.GroupUnready: replicas.group_unready,
     events.GroupEnded: replicas.group_lost,
     events.GroupStopped: replicas.group_stopped,
-    events.DirectClientsGone: _direct_clients_gone,
+    events.DirectClientsGone: publishing.direct_clients_gone,
     events.PromoteAsked: _promote_asked,
     events.AbortAsked: _abort_asked,
     events.Woke: _woke,
@@ -325,18 +316,6 @@ def _release_previous(state: EndpointState, now: float) -> EndpointState:
     return state.but(previous="")
 
 
-def _forget(state: EndpointState, _now: float) -> EndpointState:
-    """Drop what nothing refers to any more."""
-    needed = {state.newest, state.stable, state.candidate, state.previous}
-    needed |= {g.revision for g in state.groups}
-    if state.revisions.keys() <= needed and state.backoff.keys() <= needed:
-        return state
-    return state.but(
-        revisions={k: v for k, v in state.revisions.items() if k in needed},
-        backoff={k: v for k, v in state.backoff.items() if k in needed},
-    )
-
-
 RULES: tuple[Callable[[EndpointState, float], EndpointState], ...] = (
     _leave,
     _supersede,
@@ -353,7 +332,7 @@ RULES: tuple[Callable[[EndpointState, float], EndpointState], ...] = (
     publishing.publish,
     replicas.stop_retired,
     publishing.fence,
-    _forget,
+    replicas.forget,
 )
 
 # -- leaves ---------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def check(table: Table) -> Table:
     assert all(weight >= 0 for weight in weights), table  # noqa: S101  an invariant, stays on
     assert not weights or sum(weights) == 100, table  # noqa: S101, PLR2004  per cent
     reachable = [target.group for share in table.shares for target in share.targets]
-    assert len(reachable) == len(set(reachable)), table  # noqa: S101
+    assert len(reachable) == len(set(reachable)), table  # noqa: S101  an invariant, stays on
     return table
 
 

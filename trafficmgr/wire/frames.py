@@ -74,8 +74,8 @@ class ShareCounts(Noun):
 
     `failures` counts what the proxy itself answered or broke off, by reason ("connect",
     "timeout", "upstream_closed", ...); `errors_5xx` what the application answered. `dns` counts
-    answers that carried an address of the revision, `spilled` clients of either kind that were drawn
-    for it and served by another share.
+    answers that carried an address of the revision, `spilled` clients of either kind that were
+    drawn for it and served by another share.
     """
 
     requests: int = 0

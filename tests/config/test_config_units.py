@@ -1,0 +1,111 @@
+"""Durations and sizes."""
+
+import pytest
+
+from trafficmgr.config import units
+from trafficmgr.config.problems import UnfitError
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10s", 10),
+        ("5m", 300),
+        ("1h", 3600),
+        ("500ms", 0.5),
+        ("1m30s", 90),
+        ("1d1h", 90000),
+        ("1.5s", 1.5),
+        ("0.1s", 0.1),
+        ("1s500ms", 1.5),
+        ("0s", 0),
+        ("0", 0),
+        (0, 0),
+    ],
+)
+def test_durations_have_units(text: object, seconds: float) -> None:
+    assert units.duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (10, "write 10s for seconds or 10m for minutes"),
+        ("10", "write 10s for seconds or 10m for minutes"),
+        (1.5, "write 1.5s for seconds or 1.5m for minutes"),
+        ("-5s", "write 5s"),
+        (True, "such as 10s"),
+        (["10s"], "such as 10s"),
+        ("", "write 500ms, 10s"),
+        ("10 s", "write 500ms, 10s"),
+        ("10sec", "write 500ms, 10s"),
+        ("s", "write 500ms, 10s"),
+        ("1s1m", "the larger first"),
+        ("1s1s", "the larger first"),
+        ("9" * 40 + "s", "write 500ms, 10s"),
+    ],
+)
+def test_what_is_no_duration_says_what_to_write(value: object, hint: str) -> None:
+    with pytest.raises(UnfitError) as caught:
+        units.duration(value)
+
+    assert hint in caught.value.hint
+
+
+def test_an_interval_of_zero_is_refused() -> None:
+    assert units.positive_duration("1ms") == 0.001
+    with pytest.raises(UnfitError, match="is zero"):
+        units.positive_duration("0s")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0s", 0), ("10s", 10), ("2147483647s", 2**31 - 1)])
+def test_a_ttl_is_31_bits_of_whole_seconds(text: str, seconds: int) -> None:
+    assert units.ttl(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["500ms", "1.5s", "2147483648s"])
+def test_what_dns_cannot_say_is_no_ttl(text: str) -> None:
+    with pytest.raises(UnfitError):
+        units.ttl(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("256MiB", 256 * 1024**2),
+        ("1GiB", 1024**3),
+        ("512KiB", 512 * 1024),
+        ("64MB", 64_000_000),
+        ("1.5GiB", 1536 * 1024**2),
+        ("10B", 10),
+        ("10 MiB", 10 * 1024**2),
+    ],
+)
+def test_sizes_have_units(text: str, amount: int) -> None:
+    assert units.size(text) == amount
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (256, "write 256MiB for mebibytes or 256B for bytes"),
+        ("256M", "write 256MiB"),
+        ("1g", "write 1GiB"),
+        ("1Gib", "write 1GiB"),
+        ("1 parsec", "write 1MiB"),
+        ("lots", "such as 256MiB"),
+        ("0MiB", "at least 1B"),
+        (True, "such as 256MiB"),
+        (None, "such as 256MiB"),
+    ],
+)
+def test_what_is_no_size_says_what_to_write(value: object, hint: str) -> None:
+    with pytest.raises(UnfitError) as caught:
+        units.size(value)
+
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["10s", "1m30s", "500ms", "1h", "1d", "0s"])
+def test_a_duration_is_shown_as_people_write_it(text: str) -> None:
+    assert units.shown(units.duration(text)) == text

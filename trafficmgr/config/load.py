@@ -1,0 +1,108 @@
+"""Read a configuration file: settings that can be worked with, or every problem at once.
+
+Four steps, each in a file of its own: `document` (YAML with positions), `shape` (keys and
+values), `checks` (what must hold between them), `translate`. A wrong shape does not hide what the
+checks find in the rest of the file: the wrong parts are left out and the rest is checked.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trafficmgr.config import checks, translate
+from trafficmgr.config.document import Document, Loc, read
+from trafficmgr.config.problems import ConfigError, Problem, Span
+from trafficmgr.config.settings import Settings
+from trafficmgr.config.shape import FileShape
+from trafficmgr.config.wording import Fault, fault_of, where
+
+__all__ = ["ConfigError", "load"]
+
+UNCHECKED = frozenset({"ttl", "ttl_grace", "update", "rollout", "drain"})
+"""Keys of an endpoint that no check asks for: without them the rest can still be checked."""
+
+
+def load(path: Path) -> Settings:
+    """Return the settings in a file.
+
+    Raises:
+        ConfigError: The file can't be used; the text has every problem, with its place and what
+            to write instead. The command line shows it and exits 2.
+    """
+    document = read(path)
+    if not isinstance(document.data, dict):
+        text = "the file is not a mapping"
+        raise ConfigError([document.problem(Span(1, 1), text, "see config/example.yaml")])
+    file, faults, broken = _shaped(document)
+    faults += checks.faults_of(file, broken)
+    problems = [*document.problems, *(_problem(fault, document) for fault in faults)]
+    if problems:
+        raise ConfigError(problems)
+    return translate.settings_of(file, path)
+
+
+def _shaped(document: Document) -> tuple[FileShape, list[Fault], frozenset[str]]:
+    """Return as much of the file as has the right shape, and what is wrong with the rest."""
+    faults = {loc: _unread(loc, document) for loc in document.unread}
+    try:
+        file = FileShape.model_validate(document.data)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            fault = fault_of(detail, document)
+            if fault.loc not in faults or fault.is_harmless:
+                faults[fault.loc] = fault
+        sound, broken = _sound_part(document.data, list(faults.values()))
+        file = FileShape.model_validate(sound)
+    else:
+        broken = frozenset()
+    return file, list(faults.values()), broken
+
+
+def _unread(loc: Loc, document: Document) -> Fault:
+    predicate, hint = document.unread[loc]
+    return Fault(loc, f"{where(loc, document)} {predicate}", hint, on_key=True)
+
+
+def _sound_part(data: Any, faults: list[Fault]) -> tuple[Any, frozenset[str]]:  # noqa: ANN401  YAML holds anything
+    """Return the data without what is wrong: a key, a whole endpoint, or a whole section.
+
+    The second part names the sections that had to go or are not whole.
+    """
+    sound, broken = copy.deepcopy(data), set()
+    for fault in faults:
+        match fault.loc:
+            case loc if fault.is_harmless:
+                _drop(sound, loc)
+            case ("endpoints", _, key, *_) if key in UNCHECKED:
+                _drop(sound, fault.loc[:3])
+            case ("endpoints", _, *_):
+                _drop(sound, fault.loc[:2])
+                broken.add("endpoints")
+            case (section, *_):
+                _drop(sound, fault.loc[:1])
+                broken.add(str(section))
+    sound.setdefault("endpoints", {})
+    return sound, frozenset(broken)
+
+
+def _drop(data: Any, loc: Loc) -> None:  # noqa: ANN401  YAML holds anything
+    """Remove a key, if it is still there."""
+    for part in loc[:-1]:
+        match data:
+            case dict() if part in data:
+                data = data[part]
+            case list() if isinstance(part, int):
+                data = data[part]
+            case _:
+                return
+    if isinstance(data, dict):
+        data.pop(loc[-1], None)
+
+
+def _problem(fault: Fault, document: Document) -> Problem:
+    place = document.place(fault.loc)
+    is_missing = fault.loc not in document.places
+    span = place.key if fault.on_key or is_missing else place.value
+    return document.problem(span, fault.text, fault.hint)

@@ -1,0 +1,177 @@
+"""Names and addresses, as people write them: hosts, mailboxes, images, listen addresses, networks.
+
+Each function takes what the YAML file has, returns it normalised, and raises `UnfitError` with
+what to write instead.
+"""
+
+import ipaddress
+import re
+from typing import NamedTuple
+
+from trafficmgr.config.problems import UnfitError
+from trafficmgr.config.settings import Address
+from trafficmgr.wire.oci import parse_reference
+
+MAX_NAME = 40
+"""Endpoint and container names become parts of paths, group ids and socket names."""
+
+MAX_DNS_NAME = 253
+"""RFC 1035 section 2.3.4: 255 octets on the wire, which is 253 characters."""
+
+NAME_PATTERN = rf"^[a-z][a-z0-9-]{{0,{MAX_NAME - 1}}}$"
+_NAME = re.compile(NAME_PATTERN)
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_LOCAL_PART = re.compile(r"[A-Za-z0-9._+-]{1,63}")
+_LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
+_LONGEST_POOL_PREFIX = 24
+
+
+class Image(NamedTuple):
+    """An image reference: the repository with its registry, and the tag to watch."""
+
+    repository: str
+    tag: str
+
+
+def name(value: object) -> str:
+    """Return the name of an endpoint or a container."""
+    text = _text(value, "is not a name", "write a name such as shop")
+    if not _NAME.fullmatch(text):
+        fitting = re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-0123456789")[:MAX_NAME]
+        hint = "lower-case letters, digits and -, a letter first, at most 40 characters"
+        raise UnfitError("is not a name", f"{hint}: {fitting}" if fitting else hint)
+    return text
+
+
+def dns_name(value: object) -> str:
+    """Return a DNS name in lower case, without the last dot."""
+    text = _text(value, "is not a DNS name", "write a name such as shop.apps.test")
+    lowered = text.lower().removesuffix(".")
+    if not lowered.isascii():
+        raise UnfitError("has letters that DNS can't carry", _punycode(lowered))
+    if "://" in lowered or "/" in lowered:
+        raise UnfitError("is not a DNS name", "write the name alone, without scheme and path")
+    if lowered.startswith("*."):
+        raise UnfitError("is a wildcard, which is not part of this version yet", "write each name")
+    labels = lowered.split(".")
+    if ":" in lowered or labels[-1].isdigit():
+        raise UnfitError("is an address or has a port", "write a name such as shop.apps.test")
+    if len(lowered) > MAX_DNS_NAME or not all(map(_LABEL.fullmatch, labels)):
+        raise UnfitError(
+            "is not a DNS name",
+            "labels of letters, digits and - (1 to 63 characters each), with dots between",
+        )
+    return lowered
+
+
+def mailbox(value: object) -> str:
+    """Return the mailbox of a zone in lower case: hostmaster@apps.test."""
+    text = _text(value, "is not a mailbox", "write hostmaster@apps.test")
+    local, at, domain = text.rpartition("@")
+    if not at or not _LOCAL_PART.fullmatch(local):
+        raise UnfitError("is not a mailbox", "write hostmaster@apps.test")
+    return f"{local.lower()}@{dns_name(domain)}"
+
+
+def image(value: object) -> Image:
+    """Return the parts of an image reference, as docker reads it."""
+    text = _text(value, "is not an image reference", "write registry.example.com/shop/web:stable")
+    try:
+        reference = parse_reference(text)
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        raise UnfitError(f"can't be used: {reason}", _image_hint(text)) from error
+    if reference.digest:
+        raise UnfitError(
+            "is pinned to a digest, which is not part of this version yet",
+            f"write the tag to follow: {text.partition('@')[0]}",
+        )
+    return Image(f"{reference.registry}/{reference.repository}", reference.tag)
+
+
+def registry(value: object) -> str:
+    """Return the name of a registry as image references have it."""
+    text = _text(value, "is not a registry", "write registry.example.com or 127.0.0.1:5000")
+    if "/" in text:
+        host = text.rpartition("://")[2].partition("/")[0]
+        raise UnfitError("is not a registry", f"write the host and port alone: {host}")
+    try:
+        found = parse_reference(f"{text}/some/image").registry
+    except ValueError as error:
+        raise UnfitError("is not a registry", "write host or host:port") from error
+    return found if found != "docker.io" else _docker_hub(text)
+
+
+def listen_address(value: object) -> Address:
+    """Return an address to listen at: "127.0.0.1:5300" or "[::1]:53"."""
+    text = _text(value, "is not an address", 'write "127.0.0.1:8080"')
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()):
+        raise UnfitError("has no port", f'write "{_bracketed(text)}:8080"')
+    if not 0 < int(port) <= 65535:  # noqa: PLR2004  what a port number holds
+        raise UnfitError("has a port that does not exist", "write a port from 1 to 65535")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or (":" in host and bare == host):
+        raise UnfitError("has no address", f'write "127.0.0.1:{port}" or "[::1]:{port}"')
+    if bare == "localhost":
+        raise UnfitError("is a name, not an address", f'write "127.0.0.1:{port}"')
+    return Address(ip(bare), int(port))
+
+
+def ip(value: object) -> str:
+    """Return an IPv4 or IPv6 address in its canonical spelling."""
+    text = _text(value, "is not an IP address", 'write an address such as "192.0.2.10"')
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise UnfitError("is not an IP address", 'write one such as "192.0.2.10"') from None
+
+
+def loopback_pool(value: object) -> str:
+    """Return an IPv4 network for the embedded runtime: on loopback, a /24 or larger."""
+    text = _text(value, "is not a network", "write 127.77.0.0/16")
+    try:
+        network = ipaddress.IPv4Network(text, strict=False)
+    except ValueError:
+        raise UnfitError("is not an IPv4 network", "write 127.77.0.0/16") from None
+    if not network.subnet_of(_LOOPBACK):
+        raise UnfitError(
+            "is not on loopback, where the embedded runtime puts its groups", "write 127.77.0.0/16"
+        )
+    if network.prefixlen > _LONGEST_POOL_PREFIX:
+        fitting = network.supernet(new_prefix=_LONGEST_POOL_PREFIX)
+        raise UnfitError("has fewer than 256 addresses", f"write {fitting} or a larger one")
+    if ipaddress.IPv4Address("127.0.0.1") in network:
+        raise UnfitError("contains 127.0.0.1, which others listen on", "write 127.77.0.0/16")
+    if str(network) != text:
+        raise UnfitError("is an address inside a network", f"write {network}")
+    return text
+
+
+def _text(value: object, predicate: str, hint: str) -> str:
+    """Return the value if it is text that a terminal and a path can carry."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise UnfitError(predicate, hint)
+    return value
+
+
+def _punycode(host: str) -> str:
+    try:
+        return f"write {host.encode('idna').decode()}"
+    except UnicodeError:
+        return "write it with letters, digits and - only"
+
+
+def _image_hint(text: str) -> str:
+    return f"write {text.lower()}" if text != text.lower() else "write shop/web:stable"
+
+
+def _docker_hub(text: str) -> str:
+    """Return docker.io, unless the name only became that because it is no registry at all."""
+    if text in ("docker.io", "index.docker.io"):
+        return "docker.io"
+    raise UnfitError("is not a registry", f"write its whole name, such as {text}.example.com")
+
+
+def _bracketed(text: str) -> str:
+    return f"[{text.strip('[]')}]" if text.count(":") > 1 else text.rstrip(":")

@@ -1,0 +1,70 @@
+"""What the YAML file means once it is checked: frozen values, nothing left to interpret.
+
+Everything after `load` reads these. Durations are seconds (`*_s`), paths are absolute, names are
+lower case, image references are normalised, and every default is filled in.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trafficmgr.core.model import EndpointSettings
+from trafficmgr.core.routing import Zone
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A place to listen at: an IP literal and a port. `str()` gives back what was written."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """How to talk to one registry; `is_insecure` allows plain http.
+
+    The password stays in its file, so that settings can be shown and logged.
+    """
+
+    username: str | None = None
+    password_file: Path | None = None
+    is_insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePolicy:
+    """How a new image is noticed: the tag's digest, looked up every so often."""
+
+    every_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointConfig:
+    """An endpoint: what the core decides by, and how its image is watched."""
+
+    settings: EndpointSettings
+    update: UpdatePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A whole configuration file.
+
+    `advertise` is what DNS answers for `publish: proxy`; `address_pool` is an IPv4 network;
+    `registries` is keyed by the registry's name as image references have it.
+    """
+
+    path: Path
+    state_dir: Path
+    listen_dns: tuple[Address, ...]
+    listen_http: tuple[Address, ...]
+    advertise: tuple[str, ...]
+    address_pool: str
+    workers: int
+    runtime: str
+    zones: tuple[Zone, ...]
+    registries: dict[str, RegistrySettings]
+    endpoints: dict[str, EndpointConfig]

@@ -1,0 +1,119 @@
+"""Durations and sizes, as people write them: `10s`, `1m30s`, `256MiB`.
+
+A bare number is refused, because its unit would be a guess (nginx reads seconds, HAProxy
+milliseconds, Argo CD Image Updater once read milliseconds where everybody meant seconds). Only 0
+needs no unit. Every function raises `UnfitError`.
+"""
+
+import re
+from decimal import Decimal
+
+from trafficmgr.config.problems import UnfitError
+
+SECONDS = {
+    "d": Decimal(86400),
+    "h": Decimal(3600),
+    "m": Decimal(60),
+    "s": Decimal(1),
+    "ms": Decimal("0.001"),
+}
+"""Units of time, the larger first, as they must be written."""
+
+BYTES = {
+    "B": 1,
+    **{f"{prefix}B": 1000**n for n, prefix in enumerate("KMGT", 1)},
+    **{f"{prefix}iB": 1024**n for n, prefix in enumerate("KMGT", 1)},
+}
+
+MAX_TTL_S = 2**31 - 1
+"""RFC 2181 section 8: a TTL is a number of 31 bits."""
+
+_PART = r"(\d{1,12}(?:\.\d{1,6})?)"
+DURATION_PATTERN = r"^(0|(\d+(\.\d+)?(d|h|m(?!s)|s|ms))+)$"
+SIZE_PATTERN = r"^\d+(\.\d+)? ?([KMGT]i?)?B$"
+_DURATION_PART = re.compile(_PART + r"(ms|[dhms])")
+_SIZE = re.compile(_PART + r"\s*([A-Za-z]*)", re.ASCII)
+
+
+def duration(value: object) -> float:
+    """Return the seconds of a duration such as `500ms`, `10s` or `1h30m`."""
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise UnfitError("is not a duration", "write a number with a unit, such as 10s or 5m")
+    text = str(value).strip()
+    if text.startswith("-"):
+        raise UnfitError("is negative", f"a duration counts forward: write {text[1:] or '10s'}")
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return _zero(text)
+    return _sum_of_parts(text)
+
+
+def positive_duration(value: object) -> float:
+    """Return the seconds of a duration that is more than nothing."""
+    seconds = duration(value)
+    if seconds == 0:
+        raise UnfitError("is zero, which would never pause", "write at least 1ms")
+    return seconds
+
+
+def ttl(value: object) -> int:
+    """Return a TTL in whole seconds, 0 to 2147483647 (RFC 2181 section 8)."""
+    seconds = duration(value)
+    if seconds != int(seconds):
+        raise UnfitError(
+            "is not a whole number of seconds, which DNS needs", f"write {int(seconds) + 1}s"
+        )
+    if seconds > MAX_TTL_S:
+        raise UnfitError("is longer than DNS can say", f"write 0s to {MAX_TTL_S}s")
+    return int(seconds)
+
+
+def size(value: object) -> int:
+    """Return the bytes of a size such as `256MiB` or `64MB`; at least one."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise UnfitError("is not a size", "write a number with a unit, such as 256MiB")
+    match = _SIZE.fullmatch(str(value).strip())
+    if match is None:
+        raise UnfitError("is not a size", "write a number with a unit, such as 256MiB")
+    number, unit = match.groups()
+    if unit not in BYTES:
+        raise UnfitError(*_wrong_size_unit(number, unit))
+    amount = int(Decimal(number) * BYTES[unit])
+    if amount == 0:
+        raise UnfitError("is nothing at all", "write at least 1B; leave the key out for no limit")
+    return amount
+
+
+def shown(seconds: float) -> str:
+    """Return a duration as a person would write it: 90 -> "1m30s"."""
+    left, parts = Decimal(str(seconds)), []
+    for unit, worth in SECONDS.items():
+        count = int(left // worth)
+        if count:
+            parts.append(f"{count}{unit}")
+            left -= count * worth
+    return "".join(parts) or "0s"
+
+
+def _zero(text: str) -> float:
+    """Return 0.0 for a number without a unit that needs none, or say which units there are."""
+    if Decimal(text) == 0:
+        return 0.0
+    raise UnfitError("has no unit", f"write {text}s for seconds or {text}m for minutes")
+
+
+def _sum_of_parts(text: str) -> float:
+    parts = _DURATION_PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise UnfitError("is not a duration", "write 500ms, 10s, 5m, 1h or 1m30s")
+    ranks = [list(SECONDS).index(unit) for _, unit in parts]
+    if ranks != sorted(set(ranks)):
+        raise UnfitError("has its units out of order", "write the larger first, such as 1m30s")
+    return float(sum((Decimal(number) * SECONDS[unit] for number, unit in parts), Decimal(0)))
+
+
+def _wrong_size_unit(number: str, unit: str) -> tuple[str, str]:
+    if not unit:
+        return "has no unit", f"write {number}MiB for mebibytes or {number}B for bytes"
+    prefix = unit[:1].upper()
+    fitting = f"{prefix}iB" if f"{prefix}iB" in BYTES else "MiB"
+    return f'has an unknown unit "{unit}"', f"write {number}{fitting}"
