@@ -12,6 +12,7 @@ supervisor starts it, and starts it again whenever it ends. The order of what ha
 import argparse
 import asyncio
 import fcntl
+import logging
 import os
 import secrets
 import signal
@@ -46,13 +47,21 @@ from trafficmgr.core.routing import Zones
 from trafficmgr.core.state import EndpointState
 from trafficmgr.journal.sqlite import Journal
 from trafficmgr.registry.credentials import RegistryAccess
-from trafficmgr.registry.errors import RegistryError
+from trafficmgr.registry.errors import (
+    RateLimitedError,
+    RegistryError,
+    RegistryUnreachableError,
+    StoreError,
+)
 from trafficmgr.registry.images import Images
 from trafficmgr.registry.poller import Poller
 from trafficmgr.registry.store import BlobStore
-from trafficmgr.runtimes.contract import RuntimeFailure
+from trafficmgr.runtimes.contract import RuntimeFailure, RuntimeUnknownError
 from trafficmgr.runtimes.embedded import EmbeddedRuntime
 from trafficmgr.wire.images import LocalImage
+
+KEPT_EVENTS = 100_000
+"""Some thousand rollouts; older ones are dropped at a start. The states do not need them."""
 
 log = structlog.get_logger()
 
@@ -70,7 +79,10 @@ async def run(settings: Settings, supervisor_fd: int) -> None:
         held.callback(supervision.close)
         journal = await Journal.open(settings.state_dir / "journal.db")
         held.push_async_callback(journal.close)
-        images = Images(BlobStore(settings.state_dir / "store"), _access(settings))
+        store = BlobStore(settings.state_dir / "store")
+        held.callback(store.close)
+        await asyncio.to_thread(store.sweep)
+        images = Images(store, _access(settings))
         held.push_async_callback(images.close)
         runtime = EmbeddedRuntime(
             state_dir=settings.state_dir,
@@ -108,6 +120,7 @@ class _Controller:
     ) -> None:
         self.settings = settings
         self.supervision = supervision
+        self.journal = journal
         self.runtime = runtime
         self.tasks = tasks
         self.loop = Loop(mind=mind, journal=journal, clock=boottime, act=self.act, look=self.look)
@@ -172,6 +185,7 @@ class _Controller:
         tasks.create_task(self.supervision.listen_on(loop.tell, self.link), name="supervision")
         tasks.create_task(recovery.hear_ends(loop, boottime, self.runtime), name="ends")
         tasks.create_task(recovery.sweep(loop, self.runtime), name="sweep")
+        tasks.create_task(self.journal.compact(KEPT_EVENTS), name="compact")
         tasks.create_task(self.kernel.run(), name="kernel")
         tasks.create_task(self.poller.run(), name="poller")
         tasks.create_task(self.serve_workers(), name="link")
@@ -225,6 +239,8 @@ class _Pull:
     async def __call__(self, image: ImageDigest) -> LocalImage:
         try:
             return await self._images.pull(image)
+        except (RegistryUnreachableError, RateLimitedError, StoreError) as error:
+            raise RuntimeUnknownError(str(error)) from error
         except RegistryError as error:
             raise RuntimeFailure(str(error)) from error
 
@@ -295,6 +311,7 @@ def _boot_id() -> str:
 
 
 def _configure_logging() -> None:
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

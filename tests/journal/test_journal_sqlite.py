@@ -141,10 +141,11 @@ async def test_appends_that_wait_together_share_one_transaction(journal: Journal
     await journal._ask(lambda: journal._connection.set_trace_callback(commits.append))
     held = journal._thread.submit(gate.wait, DEADLINE_S)
 
-    waiting = [asyncio.ensure_future(journal.append([entry(n)], {})) for n in range(20)]  # noqa: TID251  gathered below
-    await asyncio.sleep(0)  # each of them asks
-    gate.set()
-    await asyncio.gather(*waiting)
+    async with asyncio.TaskGroup() as waiting:
+        for n in range(20):
+            waiting.create_task(journal.append([entry(n)], {}))
+        await asyncio.sleep(0)  # each of them asks
+        gate.set()
 
     assert held.result()
     assert commits.count("COMMIT") == 1

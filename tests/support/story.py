@@ -90,6 +90,7 @@ class World:
     stop_s: float = 0.5
     slots: int = 2
     broken: set[str] = field(default_factory=set)
+    is_registry_away: bool = False
     hung: set[int] = field(default_factory=set)
     busy: set[str] = field(default_factory=set)
 
@@ -205,6 +206,12 @@ class Story:
 
     def _started(self, command: StartGroup) -> None:
         group = command.group.id
+        if self.world.is_registry_away:
+            self.feed(
+                events.GroupStartDelayed(at=self.now, endpoint=NAME, group=group, reason="away")
+            )
+            self.later(self.world.start_s, lambda: self._started(command))
+            return
         self.feed(events.GroupStarted(at=self.now, endpoint=NAME, group=group))
         if command.revision.id not in self.world.broken:
             self.later(
@@ -349,6 +356,8 @@ SENTENCES: dict[str, Callable[..., None]] = {
     r"operator aborts": lambda s: s.feed(events.AbortAsked(at=s.now, endpoint=NAME)),
     r"operator promotes": lambda s: s.feed(events.PromoteAsked(at=s.now, endpoint=NAME)),
     r"endpoint is removed": lambda s: s.feed(events.EndpointRemoved(at=s.now, endpoint=NAME)),
+    r"registry goes away": lambda s: setattr(s.world, "is_registry_away", True),
+    r"registry is back": lambda s: setattr(s.world, "is_registry_away", False),
     r"slot (\d+) hangs": lambda s, n: s.world.hung.add(int(n)),
     r"worker of slot (\d+) is killed": lambda s, n: s.kill_worker(int(n)),
     r"controller dies": _controller_dies,

@@ -61,7 +61,7 @@ class LiveHouse:
         now = self._clock()
         endpoints = []
         for name, state in self._loop.fleet.endpoints.items():
-            view = views.endpoint(state, self._link.totals(name), now)
+            view = views.endpoint(state, self._link.totals(name), self._link.observed(name), now)
             endpoints.append({**view, "registry": self._registry(state)})
         return {"service": self._service(now), "endpoints": endpoints}
 

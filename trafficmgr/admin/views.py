@@ -16,8 +16,17 @@ from trafficmgr.wire.frames import ShareCounts
 Plain = dict[str, Any]
 
 
-def endpoint(state: EndpointState, counts: dict[str, ShareCounts], now: float) -> Plain:
-    """Return an endpoint as `status` shows it."""
+def endpoint(
+    state: EndpointState, counts: dict[str, ShareCounts], observed: dict[str, int], now: float
+) -> Plain:
+    """Return an endpoint as `status` shows it.
+
+    Args:
+        state: The endpoint.
+        counts: What all workers counted, by revision.
+        observed: Clients served by each revision since the weights last changed.
+        now: Seconds on CLOCK_BOOTTIME.
+    """
     return {
         "name": state.name,
         "hosts": list(state.settings.hosts),
@@ -29,7 +38,7 @@ def endpoint(state: EndpointState, counts: dict[str, ShareCounts], now: float) -
         "candidate": short(state.candidate) or None,
         "previous": short(state.previous) or None,
         "generation": state.table.generation,
-        "weights": list(_weights(state, counts)),
+        "weights": list(_weights(state, counts, observed)),
         "groups": [_group(group, state, now) for group in state.groups],
         "rollout": _rollout_now(state, now),
         "quarantined": [
@@ -102,19 +111,20 @@ def _left(rollout: Rollout, now: float) -> str:
     return f"{rollout.hold.left_at(now):.0f}s" if rollout.hold else "0s"
 
 
-def _weights(state: EndpointState, counts: dict[str, ShareCounts]) -> Iterator[Plain]:
+def _weights(
+    state: EndpointState, counts: dict[str, ShareCounts], observed: dict[str, int]
+) -> Iterator[Plain]:
     """Yield each revision with a role or a share: configured and observed."""
     configured = {share.revision: share.weight_pct for share in state.table.shares}
     roles = (state.candidate, state.stable, state.previous)
     shown = dict.fromkeys(revision for revision in (*configured, *roles) if revision)
-    seen = {revision: _served(counts.get(revision)) for revision in counts if revision}
-    total = sum(seen.values())
+    total = sum(observed.values())
     for revision in shown:
         count = counts.get(revision, ShareCounts())
         yield {
             "revision": short(revision),
             "weight_pct": configured.get(revision, 0),
-            "observed_pct": round(100 * seen.get(revision, 0) / total, 1) if total else None,
+            "observed_pct": round(100 * observed.get(revision, 0) / total, 1) if total else None,
             "requests": count.requests,
             "dns_answers": count.dns,
             "errors_5xx": count.errors_5xx,
@@ -123,10 +133,6 @@ def _weights(state: EndpointState, counts: dict[str, ShareCounts]) -> Iterator[P
             "ready": len(state.ready(revision)),
             "replicas": state.settings.replicas,
         }
-
-
-def _served(count: ShareCounts | None) -> int:
-    return 0 if count is None else count.requests + count.dns
 
 
 def _group(group: Group, state: EndpointState, now: float) -> Plain:

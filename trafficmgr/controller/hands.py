@@ -20,7 +20,7 @@ from trafficmgr.core.commands import (
     StartGroup,
     StopGroup,
 )
-from trafficmgr.core.events import GroupStarted, GroupStartFailed, GroupStopped
+from trafficmgr.core.events import GroupStartDelayed, GroupStarted, GroupStartFailed, GroupStopped
 from trafficmgr.core.routing import Table
 from trafficmgr.runtimes.contract import GroupSpec, Runtime, RuntimeFailure, RuntimeUnknownError
 
@@ -84,7 +84,15 @@ class Hands:
     async def _start(self, command: StartGroup) -> None:
         endpoint, group = command.endpoint, command.group.id
         try:
-            await self._until_known(lambda: self._runtime.start(self._spec(command)), command.key)
+            await self._until_known(
+                lambda: self._runtime.start(self._spec(command)),
+                command.key,
+                lambda reason: self._tell(
+                    GroupStartDelayed(
+                        at=self._clock(), endpoint=endpoint, group=group, reason=reason
+                    )
+                ),
+            )
         except RuntimeFailure as failure:
             await self._tell(
                 GroupStartFailed(
@@ -99,7 +107,9 @@ class Hands:
         if starting is not None:
             starting.cancel()
             await asyncio.wait([starting])
-        await self._until_known(lambda: self._runtime.stop(command.group), command.key)
+        await self._until_known(
+            lambda: self._runtime.stop(command.group), command.key, _nobody_asks
+        )
         await self._tell(
             GroupStopped(at=self._clock(), endpoint=command.endpoint, group=command.group)
         )
@@ -116,14 +126,21 @@ class Hands:
             images=command.revision.images,
         )
 
-    async def _until_known(self, attempt: Callable[[], Awaitable[object]], what: str) -> None:
-        """Try until the engine can be asked."""
+    async def _until_known(
+        self,
+        attempt: Callable[[], Awaitable[object]],
+        what: str,
+        on_delay: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """Try until the engine can be asked; say so when it can't the first time."""
         delay_s = RETRY_FIRST_S
         while True:
             try:
                 await attempt()
             except RuntimeUnknownError as unknown:
                 log.warning("runtime_unknown", command=what, reason=str(unknown))
+                if delay_s == RETRY_FIRST_S:
+                    await on_delay(str(unknown))
                 await asyncio.sleep(delay_s)
                 delay_s = min(RETRY_LONGEST_S, delay_s * 2)
             else:
@@ -159,3 +176,7 @@ class Hands:
         if command.start_id not in self._restarted:
             self._restarted.add(command.start_id)
             self._supervisor.restart_worker(command.start_id)
+
+
+async def _nobody_asks(_reason: str) -> None:
+    """A stop that is delayed holds nothing up: the group serves nobody any more."""

@@ -49,6 +49,7 @@ class Link:
         self._tell = tell
         self._clock = clock
         self._tables: dict[str, Table] = {}
+        self._before_table: dict[str, dict[str, ShareCounts]] = {}
         self._zones: Zones | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -63,6 +64,8 @@ class Link:
         """
         path = self._tables_dir / f"{table.endpoint}.table"
         await asyncio.to_thread(replace_file, path, encode_table(table))
+        if _weights(self._tables.get(table.endpoint)) != _weights(table):
+            self._before_table[table.endpoint] = self.totals(table.endpoint)
         self._tables[table.endpoint] = table
         self._send_all(TableSent(table=table))
 
@@ -154,6 +157,18 @@ class Link:
             case _:
                 raise ProtocolError(f"a worker sent {type(frame).__name__}")
 
+    def observed(self, endpoint: str) -> dict[str, int]:
+        """Return the clients served by each revision since the weights last changed.
+
+        Counts arrive once a second, so that much at the edges may belong to the other side.
+        """
+        before = self._before_table.get(endpoint, {})
+        return {
+            revision: _served(share) - _served(before.get(revision, ShareCounts()))
+            for revision, share in self.totals(endpoint).items()
+            if revision
+        }
+
     def totals(self, endpoint: str) -> dict[str, ShareCounts]:
         """Return the counts of an endpoint by revision, summed over all workers heard of."""
         sums: dict[str, ShareCounts] = {}
@@ -161,6 +176,14 @@ class Link:
             for revision, share in counts.endpoints.get(endpoint, {}).items():
                 sums[revision] = _added(sums.get(revision, ShareCounts()), share)
         return sums
+
+
+def _weights(table: Table | None) -> dict[str, int]:
+    return {} if table is None else {share.revision: share.weight_pct for share in table.shares}
+
+
+def _served(share: ShareCounts) -> int:
+    return share.requests + share.dns
 
 
 def _added(one: ShareCounts, other: ShareCounts) -> ShareCounts:

@@ -1,7 +1,8 @@
 """The clocks of a rollout: which of them run now, and when they are over.
 
 The hold runs while the revision can carry what it was given; the deadline runs while neither the
-hold does nor there is capacity to go on. One of the two always explains why nothing happens.
+hold does nor there is capacity to go on, except while it can't be known whether a group can be
+started. One of the three always explains why nothing happens.
 """
 
 from trafficmgr.core.model import Countdown, Group, Rollout, RolloutPhase
@@ -24,7 +25,8 @@ def keep(state: EndpointState, now: float) -> EndpointState:
         hold = hold.run(now) if can_carry else hold.halt(now)
     is_holding = can_carry and hold is not None and hold.left_at(now) > 0
     is_moving = is_holding or capacity >= needs
-    deadline = deadline.halt(now) if is_moving else deadline.run(now)
+    is_unknown = any(g.is_unknown for g in state.live(rollout.revision))
+    deadline = deadline.halt(now) if is_moving or is_unknown else deadline.run(now)
     kept = rollout.but(most_ready=max(ready, rollout.most_ready), deadline=deadline, hold=hold)
     return state if kept == rollout else state.but(rollout=kept)
 

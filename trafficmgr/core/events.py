@@ -82,6 +82,13 @@ class GroupStarted(EndpointEvent):
     group: str
 
 
+class GroupStartDelayed(EndpointEvent):
+    """It can't be known now whether the group can be started: registry, engine or disk is away."""
+
+    group: str
+    reason: str
+
+
 class GroupStartFailed(EndpointEvent):
     """The runtime could not start the group."""
 
@@ -158,6 +165,7 @@ AnyEvent = (
     | EndpointRemoved
     | RevisionSeen
     | GroupStarted
+    | GroupStartDelayed
     | GroupStartFailed
     | GroupReady
     | GroupUnready

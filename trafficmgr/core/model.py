@@ -239,12 +239,14 @@ class GroupPhase(StrEnum):
 class Group(Noun):
     """One running copy of a revision.
 
+    `is_unknown` says that it can't be known now whether it can be started (promise 12).
+
     Membership of the table is tracked apart from the life of the processes, because clients hold
     on to an address longer than we do (promise 1):
 
     * `withdrawn_generation` is the first table without the group (0: never was in one, or is in);
     * `answered_at` is the last time that a DNS answer may have carried its address (None: never);
-    * `max_ttl_s` is the largest TTL of any table in which it stood;
+    * `max_ttl_s` is the largest TTL with which its address was published (None: it never was);
     * `http_slots`, `tunnel_slots` are the slots that may still hold requests or tunnels to it;
     * `is_direct_clear`: after the TTL ran out the kernel listed no connection to its address.
     """
@@ -255,6 +257,7 @@ class Group(Noun):
     address: str = ""
     phase: GroupPhase = GroupPhase.wanted
     start_at: float = 0.0
+    is_unknown: bool = False
     is_ready: bool = False
     ready_since: float | None = None
     is_retiring: bool = False
@@ -263,7 +266,7 @@ class Group(Noun):
     withdrawn_generation: int = 0
     withdrawn_at: float | None = None
     answered_at: float | None = None
-    max_ttl_s: int = 0
+    max_ttl_s: int | None = None
     http_slots: tuple[int, ...] = ()
     tunnel_slots: tuple[int, ...] = ()
     is_direct_clear: bool = False

@@ -96,12 +96,12 @@ def _booked(
 ) -> Group:
     """Return the group with its books brought forward to this table."""
     if group.id in present:
-        ttl_s = table.ttl_s if table.publish is Publish.groups else 0
+        is_direct = table.publish is Publish.groups
         return group.but(
             in_table=True,
             withdrawn_generation=0,
             withdrawn_at=None,
-            max_ttl_s=max(group.max_ttl_s, ttl_s),
+            max_ttl_s=max(group.max_ttl_s or 0, table.ttl_s) if is_direct else group.max_ttl_s,
             is_direct_clear=False,
         )
     if not group.in_table:
@@ -215,7 +215,7 @@ def _acknowledged(group: Group, event: TableApplied) -> Group:
 
 def _answered(group: Group, at: float | None) -> Group:
     """Return the group with its last answer at least this late; it only moves forward."""
-    if at is None or not group.max_ttl_s:
+    if at is None or group.max_ttl_s is None:
         return group
     if group.answered_at is not None and group.answered_at >= at:
         return group

@@ -10,6 +10,7 @@ from trafficmgr.core import retirement
 from trafficmgr.core.events import (
     GroupEnded,
     GroupReady,
+    GroupStartDelayed,
     GroupStarted,
     GroupStartFailed,
     GroupStopped,
@@ -30,7 +31,15 @@ def group_started(state: EndpointState, event: GroupStarted) -> EndpointState:
     group = _group(state, event.group)
     if group is None or group.phase is not GroupPhase.wanted:
         return state
-    return state.with_group(group.but(phase=GroupPhase.started))
+    return state.with_group(group.but(phase=GroupPhase.started, is_unknown=False, note=""))
+
+
+def group_start_delayed(state: EndpointState, event: GroupStartDelayed) -> EndpointState:
+    """Nothing is known against it: it is tried again, and no deadline runs meanwhile."""
+    group = _group(state, event.group)
+    if group is None or group.phase is not GroupPhase.wanted:
+        return state
+    return state.with_group(group.but(is_unknown=True, note=event.reason))
 
 
 def group_ready(state: EndpointState, event: GroupReady) -> EndpointState:
@@ -54,7 +63,13 @@ def group_lost(state: EndpointState, event: GroupEnded | GroupStartFailed) -> En
     group = _group(state, event.group)
     if group is None or group.phase in {GroupPhase.ended, GroupPhase.stopping}:
         return state
-    lost = group.but(phase=GroupPhase.ended, is_ready=False, is_retiring=True, note=event.reason)
+    lost = group.but(
+        phase=GroupPhase.ended,
+        is_unknown=False,
+        is_ready=False,
+        is_retiring=True,
+        note=event.reason,
+    )
     backoff = _after_failure(state.backoff.get(group.revision, Backoff()), group, event.at)
     return state.with_group(lost).but(backoff={**state.backoff, group.revision: backoff})
 

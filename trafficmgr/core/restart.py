@@ -63,7 +63,7 @@ def _of_old_boot(group: Group, now: float) -> Group:
         is_retiring=True,
         note="the machine was restarted",
         withdrawn_at=None if group.withdrawn_at is None else now,
-        answered_at=now if group.max_ttl_s else None,
+        answered_at=None if group.max_ttl_s is None else now,
         http_slots=(),
         tunnel_slots=(),
     )

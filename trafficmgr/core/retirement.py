@@ -75,8 +75,7 @@ def _clients(group: Group, state: EndpointState, now: float) -> Iterator[Conditi
         return
     ttl_ends_at = withdrawn_at
     if _was_answered(group):
-        assert group.answered_at is not None  # noqa: S101  what _was_answered says
-        ttl_ends_at = group.answered_at + group.max_ttl_s + settings.ttl_grace_s
+        ttl_ends_at = (group.answered_at or 0) + (group.max_ttl_s or 0) + settings.ttl_grace_s
         yield _timed("ttl", "the DNS TTL to pass", ttl_ends_at, now)
     http_ends_at = withdrawn_at + settings.drain_http_s
     yield _timed("requests", "requests to finish", http_ends_at, now, done=not group.http_slots)
@@ -89,7 +88,7 @@ def _clients(group: Group, state: EndpointState, now: float) -> Iterator[Conditi
 
 
 def _was_answered(group: Group) -> bool:
-    return group.answered_at is not None and group.max_ttl_s > 0
+    return group.answered_at is not None
 
 
 def _timed(name: str, says: str, ends_at: float, now: float, *, done: bool = False) -> Condition:

@@ -21,8 +21,9 @@ Three clocks, each a `Countdown`, decide what time alone decides:
 
 * The **hold** of a step runs while the candidate can carry the step's weight, and halts while it
   can't. Losing health therefore never advances a rollout (promise 3).
-* The **deadline** runs whenever the hold does not, and starts anew with each new maximum of ready
-  groups and each new step. A crash loop reaches no new maximum, so it can't hide (promise 7).
+* The **deadline** runs whenever the hold does not, unless it can't be known whether a group can
+  start (promise 12). It starts anew with each new maximum of ready groups and each new step; a
+  crash loop reaches no new maximum, so it can't hide (promise 7).
 * The **watch** after promotion reuses the hold. While it runs, stable losing all its health, or
   part of it for longer than the deadline, sends traffic back to the warm previous.
 
@@ -137,6 +138,7 @@ EVENT_TABLE: dict[type[events.Event], Callable[[EndpointState, Any], EndpointSta
     events.WorkerEnded: publishing.worker_ended,
     events.TableApplied: publishing.table_applied,
     events.GroupStarted: replicas.group_started,
+    events.GroupStartDelayed: replicas.group_start_delayed,
     events.GroupStartFailed: replicas.group_lost,
     events.GroupReady: replicas.group_ready,
     events.GroupUnready: replicas.group_unready,

@@ -1,0 +1,168 @@
+"""The whole service, as its users meet it: real processes, real kills, real clients."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.service_support import Installation, Load, installed, is_alive, wait_for
+
+from trafficmgr.controller.loop import restored
+from trafficmgr.core import fleet
+from trafficmgr.core.events import AnyEvent
+from trafficmgr.core.fleet import Fleet
+from trafficmgr.journal.sqlite import Journal
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture
+def house(tmp_path: Path, registry: str) -> Iterator[Installation]:
+    with installed(tmp_path, registry) as installation:
+        installation.push("v1")
+        yield installation
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    wait_for(f"process {pid} to be gone", lambda: not is_alive(pid))
+
+
+def test_killed_controller_costs_nothing_and_goes_on_where_it_was(house: Installation) -> None:
+    house.start().wait_until_serving("v1")
+    with Load(house.ports["http"]) as load:
+        for moment in ("before", "during"):
+            (controller,) = house.children("controller")
+            groups = house.group_pids()
+            kill(controller["pid"])
+            load.wait_for_more(50)
+            if moment == "before":
+                wait_for("a new controller", house.status)
+                assert house.group_pids() == groups
+                house.push("v2")
+                wait_for("v2 to get traffic", lambda: house.get()[1] == "v2")
+        house.wait_until_serving("v2")
+
+    assert load.failed == []
+    assert load.cut == 0
+
+
+def test_killed_worker_costs_only_what_it_held(house: Installation) -> None:
+    """Requests that wait in its slot's queue are served by its successor."""
+    house.start().wait_until_serving("v1")
+    workers = house.children("worker")
+
+    os.kill(workers[0]["pid"], signal.SIGSTOP)  # so that some connections wait unserved
+    waiting = [socket.create_connection(("127.0.0.1", house.ports["http"])) for _ in range(32)]
+    for client in waiting:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: shop.apps.test\r\nConnection: close\r\n\r\n")
+    kill(workers[0]["pid"])
+
+    for client in waiting:
+        client.settimeout(30)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        client.close()
+    successor = wait_for(
+        "a successor",
+        lambda: [w for w in house.children("worker") if w["slot"] == workers[0]["slot"]],
+    )
+    assert successor[0]["pid"] != workers[0]["pid"]
+
+
+def test_stop_leaves_the_groups_running_and_run_adopts_them(house: Installation) -> None:
+    house.start().wait_until_serving("v1")
+    groups = house.group_pids()
+
+    house.stop(groups=False)
+    assert house.group_pids() == groups
+    house.start().wait_until_serving("v1")
+
+    assert house.group_pids() == groups
+    house.stop(groups=True)
+    assert house.pids() == []
+
+
+def test_killed_supervisor_is_succeeded_by_a_new_run(house: Installation) -> None:
+    house.start().wait_until_serving("v1")
+    groups, workers = house.group_pids(), house.children("worker")
+    assert house.process is not None
+    kill_supervisor(house)
+    assert all(is_alive(worker["pid"]) for worker in workers)
+    assert house.get() == (200, "v1")
+
+    house.start().wait_until_serving("v1")
+
+    assert not any(is_alive(worker["pid"]) for worker in workers)
+    assert house.group_pids() == groups
+
+
+def kill_supervisor(house: Installation) -> None:
+    assert house.process is not None
+    house.process.kill()
+    house.process.wait()
+    house.process = None
+
+
+def test_a_dead_group_is_replaced_and_nobody_notices(house: Installation) -> None:
+    house.start().wait_until_serving("v1")
+    groups = house.group_pids()
+    with Load(house.ports["http"]) as load:
+        load.wait_for_more(20)
+        kill(min(groups))
+        load.wait_for_more(20)
+        house.wait_until_serving("v1")
+
+    assert load.cut == 0
+    assert all("502" in failure for failure in load.failed)
+    assert len(load.failed) <= 1, "at most the one request that the dead group was answering"
+    assert len(house.group_pids() - groups) == 1
+
+
+def test_direct_clients_get_group_addresses_that_outlive_their_ttl(
+    tmp_path: Path, registry: str
+) -> None:
+    with installed(tmp_path, registry, publish="groups") as house:
+        house.push("v1")
+        house.start().wait_until_serving("v1")
+        old = {address for _ in range(50) for address in house.addresses()}
+
+        house.push("v2")
+        seen: set[str] = set()
+        while len(seen - old) < 2:
+            (address,) = house.addresses()
+            socket.create_connection((address, 8080), timeout=30).close()
+            seen.add(address)
+        house.wait_until_serving("v2")
+
+        assert len(old) == 2
+        assert set(house.addresses()) <= seen - old
+
+
+def test_all_events_of_a_history_fold_to_the_stored_state(house: Installation) -> None:
+    house.start().wait_until_serving("v1")
+    house.push("v2")
+    wait_for("v2 to get traffic", lambda: house.get()[1] == "v2")
+    (controller,) = house.children("controller")
+    kill(controller["pid"])
+    wait_for("a new controller", house.status)
+    house.wait_until_serving("v2")
+    house.stop(groups=True)
+
+    kept, folded = asyncio.run(read(house.state_dir / "journal.db"))
+
+    assert kept == folded
+    assert not kept.endpoints["shop"].groups
+
+
+async def read(path: Path) -> tuple[Fleet, Fleet]:
+    journal = await Journal.open(path)
+    folded = Fleet()
+    async for stored in journal.replay():
+        folded = fleet.evolve(folded, msgspec.json.decode(stored.entry.event, type=AnyEvent))
+    kept = restored((await journal.load()).states)
+    await journal.close()
+    return kept, folded

@@ -1,0 +1,190 @@
+"""The worker's end of the control link: tables come in, acknowledgements and counts go out.
+
+The controller may be away, slow or new: the worker serves on with what it has and reconnects for
+ever (DESIGN 3). Nothing here is awaited by the hot path, and nothing is kept for a controller that
+does not read: what it missed is said again after the next hello, or as soon as it reads again.
+"""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from trafficmgr.core.routing import Table, Zones, check
+from trafficmgr.dataplane.book import Book
+from trafficmgr.dataplane.notes import note
+from trafficmgr.wire import frames
+
+RETRY_S = 0.05
+RETRY_MAX_S = 0.5
+"""Waits between attempts to reach the controller, doubling; it restarts within a second or so."""
+
+UNREAD_LIMIT_BYTES = 1024 * 1024
+"""What may wait for a controller that has stopped reading; beyond it nothing is queued."""
+
+_PATH_LIMIT = 107
+"""sun_path holds 108 bytes with the final NUL (unix(7))."""
+
+_READ_BYTES = 256 * 1024
+
+
+class Link:
+    """Keeps the connection to the controller and the book up to date.
+
+    Attributes:
+        is_up: The controller is connected now.
+    """
+
+    def __init__(self, book: Book, *, path: Path, slot: int) -> None:
+        self._book = book
+        self._path = path
+        self._slot = slot
+        self._writer: asyncio.StreamWriter | None = None
+        self._is_ended = False
+        self._acknowledged: dict[str, frames.Applied] = {}
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the controller is connected."""
+        return self._writer is not None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the last acknowledgement named a withdrawn group as busy: news is due soon."""
+        return any(sent.http_busy or sent.tunnel_busy for sent in self._acknowledged.values())
+
+    async def run(self) -> None:
+        """Connect, obey, and connect again, until `bye` or cancelled."""
+        wait_s = RETRY_S
+        while not self._is_ended:
+            try:
+                reader, writer = await _connect(self._path)
+            except OSError:
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, RETRY_MAX_S)
+                continue
+            wait_s = RETRY_S
+            await self._serve(reader, writer)
+            await asyncio.sleep(wait_s)
+
+    def acknowledge(self) -> None:
+        """Say again what changed since it was last said."""
+        for endpoint in self._book.by_endpoint:
+            applied = self._book.applied(endpoint)
+            if applied != self._acknowledged.get(endpoint) and self._send(applied):
+                self._acknowledged[endpoint] = applied
+
+    def report(self) -> None:
+        """Send the counts; if the controller does not read, the next ones hold them too."""
+        if self._writer is not None:
+            self._send(self._book.counts(time.clock_gettime(time.CLOCK_BOOTTIME)))
+
+    async def bye(self, deadline_s: float) -> None:
+        """Send the last frame, and wait for at most so many seconds until it is on its way."""
+        self._is_ended = True
+        writer = self._writer
+        if writer is None:
+            return
+        self.acknowledge()
+        self.report()
+        self._send(self._book.bye())
+        self._writer = None
+        writer.close()
+        try:
+            async with asyncio.timeout(deadline_s):
+                await writer.wait_closed()
+        except (OSError, TimeoutError):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Speak with one controller until the connection ends."""
+        self._writer = writer
+        self._acknowledged.clear()
+        note("link_up")
+        reason = "closed"
+        try:
+            self._greet()
+            await self._obey(reader)
+        except (OSError, frames.ProtocolError) as error:
+            reason = str(error) or type(error).__name__
+        finally:
+            if self._writer is writer:
+                self._writer = None
+                writer.transport.abort()
+        note("link_down", reason=reason)
+
+    def _greet(self) -> None:
+        book = self._book
+        self._send(
+            frames.Hello(
+                protocol=frames.PROTOCOL,
+                slot=self._slot,
+                start_id=book.start_id,
+                pid=os.getpid(),
+                generations=book.generations(),
+            )
+        )
+        self.acknowledge()
+
+    async def _obey(self, reader: asyncio.StreamReader) -> None:
+        """Apply what the controller sends, and acknowledge it at once.
+
+        Raises:
+            ProtocolError: The controller sent something that is none of its frames.
+        """
+        decoder = frames.Decoder()
+        while data := await reader.read(_READ_BYTES):
+            for frame in decoder.feed(data):
+                self._apply(frame)
+
+    def _apply(self, frame: frames.Frame) -> None:
+        match frame:
+            case frames.TableSent(table=table):
+                self._take(table)
+            case frames.ZonesSent(zones=zones):
+                self._take_zones(zones)
+            case _:
+                raise frames.ProtocolError(f"a {type(frame).__name__} from the controller")
+
+    def _take(self, table: Table) -> None:
+        """Serve a table and acknowledge what is served now, also if it was known before."""
+        try:
+            if self._book.apply(check(table)):
+                note("table_applied", endpoint=table.endpoint, generation=table.generation)
+        except Exception as error:  # noqa: BLE001  whatever is wrong with it: traffic goes on
+            note("table_refused", endpoint=table.endpoint, reason=repr(error))
+        if table.endpoint in self._book.by_endpoint:
+            applied = self._book.applied(table.endpoint)
+            if self._send(applied):
+                self._acknowledged[table.endpoint] = applied
+
+    def _take_zones(self, zones: Zones) -> None:
+        try:
+            self._book.apply_zones(zones)
+        except Exception as error:  # noqa: BLE001  as above
+            note("zones_refused", generation=zones.generation, reason=repr(error))
+
+    def _send(self, frame: frames.Frame) -> bool:
+        """Send a frame; returns False if there is nobody who reads it."""
+        writer = self._writer
+        if writer is None or writer.transport.is_closing():
+            return False
+        if writer.transport.get_write_buffer_size() > UNREAD_LIMIT_BYTES:
+            return False
+        writer.write(frames.encode(frame))
+        return True
+
+
+async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a unix socket, whatever the length of its path.
+
+    Raises:
+        OSError: Nobody listens there now.
+    """
+    if len(os.fsencode(path)) <= _PATH_LIMIT:
+        return await asyncio.open_unix_connection(path)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return await asyncio.open_unix_connection(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
