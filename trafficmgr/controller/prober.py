@@ -1,8 +1,8 @@
 """An ear: probes every group that is meant to stay, and tells when its readiness changes.
 
-One task per group. A failure that took longer than its own timeout says more about our lag than
-about the group, and is discarded. A group without a probe in its template is ready when its port
-takes a connection.
+One task per group. While a group is not ready, each new reason for it is told as well. A failure
+that took longer than its own timeout says more about our lag than about the group, and is
+discarded. A group without a probe in its template is ready when its port takes a connection.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Prober:
 
     async def _watch(self, state: EndpointState, group: Group, probe: Probe) -> None:
         """Probe one group until cancelled."""
-        health, is_new = Health(is_ready=group.is_ready), not group.is_ready
+        health, known_trouble = Health(is_ready=group.is_ready), ""
         timeout = aiohttp.ClientTimeout(total=probe.timeout_s)
         connector = aiohttp.TCPConnector(force_close=True)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
@@ -62,9 +62,10 @@ class Prober:
                 if trouble and took_s > probe.timeout_s + LAG_S:
                     continue
                 known, health = health, health.after(passed=not trouble, probe=probe)
-                if health.is_ready != known.is_ready or (is_new and trouble):
+                is_news = not health.is_ready and trouble not in {"", known_trouble}
+                if health.is_ready != known.is_ready or is_news:
                     await self._tell_edge(state.name, group.id, trouble)
-                is_new = is_new and not trouble
+                    known_trouble = trouble
                 await asyncio.sleep(max(0.0, probe.every_s - took_s))
 
     async def _tell_edge(self, endpoint: str, group: str, trouble: str) -> None:

@@ -103,7 +103,7 @@ class GroupReady(EndpointEvent):
 
 
 class GroupUnready(EndpointEvent):
-    """The group failed `fall` probes in a row, or did not pass its very first ones."""
+    """The group failed `fall` probes in a row, or fails for another reason than was known."""
 
     group: str
     reason: str = ""

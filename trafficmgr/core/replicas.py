@@ -51,9 +51,9 @@ def group_ready(state: EndpointState, event: GroupReady) -> EndpointState:
 
 
 def group_unready(state: EndpointState, event: GroupUnready) -> EndpointState:
-    """It failed its probes; its processes may be fine. The first reason is kept as a note."""
+    """It fails its probes, or fails them for another reason; its processes may be fine."""
     group = _group(state, event.group)
-    if group is None or not (group.is_ready or (event.reason and not group.note)):
+    if group is None or not (group.is_ready or event.reason != group.note):
         return state
     return state.with_group(group.but(is_ready=False, ready_since=None, note=event.reason))
 
