@@ -60,7 +60,7 @@ class LiveHouse:
         """Return the service and all endpoints as they are now."""
         now = self._clock()
         endpoints = []
-        for name, state in self._loop.fleet.endpoints.items():
+        for name, state in sorted(self._loop.fleet.endpoints.items()):
             view = views.endpoint(state, self._link.totals(name), self._link.observed(name), now)
             endpoints.append({**view, "registry": self._registry(state)})
         return {"service": self._service(now), "endpoints": endpoints}
@@ -92,7 +92,7 @@ class LiveHouse:
 
     def rollouts(self, endpoint: str | None) -> list[dict[str, Any]]:
         """Return the rollouts that are kept, oldest first."""
-        names = [endpoint] if endpoint is not None else list(self._loop.fleet.endpoints)
+        names = [endpoint] if endpoint is not None else sorted(self._loop.fleet.endpoints)
         now = self._clock()
         return [view for name in names for view in views.rollouts(self._endpoint(name), now)]
 

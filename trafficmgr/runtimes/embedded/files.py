@@ -1,0 +1,35 @@
+"""Files that are replaced as a whole: write, fsync, rename."""
+
+import ctypes
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_file(path: Path, content: bytes, *, is_durable: bool = True) -> None:
+    """Replace the file atomically. Blocks on the disk, for some ms if it shall be durable."""
+    fd, half = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            if is_durable:
+                os.fsync(fd)
+        Path(half).replace(path)
+    except OSError:
+        Path(half).unlink(missing_ok=True)
+        raise
+
+
+def sync_disk(folder: Path) -> None:
+    """Make everything durable that was written to the folder's file system (syncfs(2)).
+
+    Raises:
+        OSError: Something of it could not be written.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(fd):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(fd)

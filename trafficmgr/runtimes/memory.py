@@ -1,0 +1,160 @@
+"""A runtime whose processes are imaginary, for tests of those who use runtimes.
+
+It passes the same conformance suite as the real ones (tests/runtimes/conformance.py), and has
+hooks that make imaginary processes do what real ones do: `end`, `say`, `fail_next_start`, `lag`.
+The groups live in a `MemoryWorld`; a second runtime on the same world is a new controller.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from trafficmgr.runtimes.contract import (
+    GroupSpec,
+    GroupState,
+    GroupStatus,
+    Runtime,
+    RuntimeFailure,
+)
+
+
+class MemoryWorld:
+    """The groups there are, and what those that are gone have written."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, GroupSpec] = {}
+        self.statuses: dict[str, GroupStatus] = {}
+        self.logs: dict[str, list[bytes]] = {}
+        self.listeners: list[asyncio.Queue[GroupStatus]] = []
+        self.changed = asyncio.Condition()
+        self.last_pid = 0
+
+    def put(self, spec: GroupSpec) -> None:
+        """Let a group run."""
+        self.last_pid += 1
+        self.specs[spec.group] = spec
+        self.logs[spec.group] = []
+        self.statuses[spec.group] = GroupStatus(
+            group=spec.group,
+            endpoint=spec.endpoint,
+            state=GroupState.running,
+            pid=self.last_pid,
+        )
+
+
+class MemoryRuntime(Runtime):
+    """The contract over a dictionary.
+
+    `lag` is how many seconds every start and stop takes; it may be changed at any time.
+    """
+
+    def __init__(self, world: MemoryWorld | None = None, *, lag: float = 0.0) -> None:
+        self.world = world or MemoryWorld()
+        self.lag = lag
+        self._fail_reason = ""
+        self._starting: dict[str, asyncio.Timeout] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._ended: asyncio.Queue[GroupStatus] = asyncio.Queue()
+        self.world.listeners.append(self._ended)
+
+    # -- hooks for tests --------------------------------------------------------------------------
+
+    async def end(self, group: str, reason: str) -> None:
+        """Let a running group end by itself."""
+        status = self.world.statuses[group].but(state=GroupState.exited, reason=reason, pid=None)
+        self.world.statuses[group] = status
+        for listener in self.world.listeners:
+            listener.put_nowait(status)
+        await self._tell_followers()
+
+    async def say(self, group: str, line: str) -> None:
+        """Let a group write a line."""
+        self.world.logs[group].append(f"{line}\n".encode())
+        await self._tell_followers()
+
+    def fail_next_start(self, reason: str) -> None:
+        """Let the next start of a group that does not run raise RuntimeFailure."""
+        self._fail_reason = reason
+
+    # -- the contract -----------------------------------------------------------------------------
+
+    async def start(self, spec: GroupSpec) -> str:
+        """Start the group; see the contract."""
+        async with self._turns.setdefault(spec.group, asyncio.Lock()):
+            try:
+                async with asyncio.timeout(None) as scope:
+                    self._starting[spec.group] = scope
+                    return await self._start(spec)
+            except TimeoutError:
+                raise RuntimeFailure(
+                    f"memory: group {spec.group} was told to stop while it was starting. "
+                    "Nothing of it is left."
+                ) from None
+            finally:
+                del self._starting[spec.group]
+
+    async def stop(self, group: str) -> None:
+        """End the group and forget it, except for its logs."""
+        if (scope := self._starting.get(group)) is not None and not scope.expired():
+            scope.reschedule(0)
+        async with self._turns.setdefault(group, asyncio.Lock()):
+            if group in self.world.statuses:
+                await asyncio.sleep(self.lag)
+                self.world.statuses.pop(group, None)
+        await self._tell_followers()
+
+    async def list(self) -> tuple[GroupStatus, ...]:
+        """Return every group of the world."""
+        return tuple(self.world.statuses.values())
+
+    async def watch(self) -> AsyncIterator[GroupStatus]:
+        """Yield each group that ended by itself, once. Meant for one listener."""
+        while True:
+            yield await self._ended.get()
+
+    async def logs(self, group: str, *, tail: int | None, follow: bool) -> AsyncIterator[bytes]:
+        """Yield what the group said."""
+        lines = self.world.logs.get(group)
+        if lines is None:
+            raise RuntimeFailure(f'memory: there is no group "{group}", and no logs of it.')
+        seen = 0 if tail is None else max(0, len(lines) - tail)
+        while True:
+            chunk, seen = b"".join(lines[seen:]), len(lines)
+            if chunk:
+                yield chunk
+            if not follow or not self._runs(group):
+                return
+            async with self.world.changed:
+                if len(lines) == seen and self._runs(group):
+                    await self.world.changed.wait()
+
+    async def close(self) -> None:
+        """Let go of the world, which goes on."""
+        self.world.listeners.remove(self._ended)
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    async def _start(self, spec: GroupSpec) -> str:
+        status = self.world.statuses.get(spec.group)
+        if status is not None and status.state is GroupState.exited:
+            raise RuntimeFailure(
+                f"memory: group {spec.group} has ended ({status.reason}) and is never started "
+                "again. Stop it, and start another one."
+            )
+        if status is None:
+            await asyncio.sleep(self.lag)
+            self._fail_if_told(spec)
+            self.world.put(spec)
+        return self.world.specs[spec.group].address
+
+    def _fail_if_told(self, spec: GroupSpec) -> None:
+        reason, self._fail_reason = self._fail_reason, ""
+        if reason:
+            raise RuntimeFailure(f"memory: cannot start group {spec.group}: {reason}.")
+
+    def _runs(self, group: str) -> bool:
+        status = self.world.statuses.get(group)
+        return status is not None and status.state is GroupState.running
+
+    async def _tell_followers(self) -> None:
+        async with self.world.changed:
+            self.world.changed.notify_all()
