@@ -49,6 +49,7 @@ class MoodyRuntime(MemoryRuntime):
     def __init__(self) -> None:
         super().__init__()
         self.moods: list[Exception] = []
+        self.stop_moods: list[Exception] = []
         self.starts = 0
 
     async def start(self, spec: GroupSpec) -> str:
@@ -56,6 +57,11 @@ class MoodyRuntime(MemoryRuntime):
         if self.moods:
             raise self.moods.pop(0)
         return await super().start(spec)
+
+    async def stop(self, group: str) -> None:
+        if self.stop_moods:
+            raise self.stop_moods.pop(0)
+        await super().stop(group)
 
 
 class Stage:
@@ -140,6 +146,21 @@ async def test_a_stop_cancels_the_start_under_way(
 
     assert GroupStarted not in [type(event) for event in stage.told]
     assert await stage.runtime.list() == ()
+
+
+async def test_a_stop_that_fails_is_tried_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that outlives SIGKILL for a while must not take the controller with it."""
+    monkeypatch.setattr("trafficmgr.controller.hands.RETRY_FIRST_S", 0.001)
+    stage.hands.act((start_command(),))
+    await eventually(lambda: stage.told)
+    stage.runtime.stop_moods = [RuntimeFailure("pid 7 outlived SIGKILL")] * 2
+
+    stage.hands.act((StopGroup(endpoint=NAME, group="shop-1"),))
+
+    await eventually(lambda: isinstance(stage.told[-1], GroupStopped))
+    assert stage.runtime.stop_moods == []
 
 
 async def test_tables_are_published_in_order_and_never_an_overtaken_one(stage: Stage) -> None:

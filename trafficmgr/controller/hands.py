@@ -84,14 +84,10 @@ class Hands:
     async def _start(self, command: StartGroup) -> None:
         endpoint, group = command.endpoint, command.group.id
         try:
-            await self._until_known(
+            await _retried(
                 lambda: self._runtime.start(self._spec(command)),
-                command.key,
-                lambda reason: self._tell(
-                    GroupStartDelayed(
-                        at=self._clock(), endpoint=endpoint, group=group, reason=reason
-                    )
-                ),
+                RuntimeUnknownError,
+                lambda unknown: self._delayed(command, unknown),
             )
         except RuntimeFailure as failure:
             await self._tell(
@@ -107,8 +103,10 @@ class Hands:
         if starting is not None:
             starting.cancel()
             await asyncio.wait([starting])
-        await self._until_known(
-            lambda: self._runtime.stop(command.group), command.key, _nobody_asks
+        await _retried(
+            lambda: self._runtime.stop(command.group),
+            RuntimeFailure,  # whatever it is: nobody is served by it, and it has to end
+            lambda failure: _log_trouble(command.key, failure),
         )
         await self._tell(
             GroupStopped(at=self._clock(), endpoint=command.endpoint, group=command.group)
@@ -126,25 +124,16 @@ class Hands:
             images=command.revision.images,
         )
 
-    async def _until_known(
-        self,
-        attempt: Callable[[], Awaitable[object]],
-        what: str,
-        on_delay: Callable[[str], Awaitable[None]],
-    ) -> None:
-        """Try until the engine can be asked; say so when it can't the first time."""
-        delay_s = RETRY_FIRST_S
-        while True:
-            try:
-                await attempt()
-            except RuntimeUnknownError as unknown:
-                log.warning("runtime_unknown", command=what, reason=str(unknown))
-                if delay_s == RETRY_FIRST_S:
-                    await on_delay(str(unknown))
-                await asyncio.sleep(delay_s)
-                delay_s = min(RETRY_LONGEST_S, delay_s * 2)
-            else:
-                return
+    async def _delayed(self, command: StartGroup, unknown: Exception) -> None:
+        await _log_trouble(command.key, unknown)
+        await self._tell(
+            GroupStartDelayed(
+                at=self._clock(),
+                endpoint=command.endpoint,
+                group=command.group.id,
+                reason=str(unknown),
+            )
+        )
 
     # -- tables and workers -------------------------------------------------------------------
 
@@ -178,5 +167,30 @@ class Hands:
             self._supervisor.restart_worker(command.start_id)
 
 
-async def _nobody_asks(_reason: str) -> None:
-    """A stop that is delayed holds nothing up: the group serves nobody any more."""
+async def _retried(
+    attempt: Callable[[], Awaitable[object]],
+    trouble: type[RuntimeFailure],
+    on_trouble: Callable[[Exception], Awaitable[None]],
+) -> None:
+    """Try again for as long as this trouble comes, each time after a longer wait.
+
+    Args:
+        attempt: What to do.
+        trouble: The failure after which to try again; any other is raised.
+        on_trouble: Told of the first one.
+    """
+    delay_s = RETRY_FIRST_S
+    while True:
+        try:
+            await attempt()
+        except trouble as failure:
+            if delay_s == RETRY_FIRST_S:
+                await on_trouble(failure)
+            await asyncio.sleep(delay_s)
+            delay_s = min(RETRY_LONGEST_S, delay_s * 2)
+        else:
+            return
+
+
+async def _log_trouble(command: str, failure: Exception) -> None:
+    log.warning("runtime_trouble", command=command, reason=str(failure))
