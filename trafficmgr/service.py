@@ -57,7 +57,7 @@ from trafficmgr.registry.images import Images
 from trafficmgr.registry.poller import Poller
 from trafficmgr.registry.store import BlobStore
 from trafficmgr.runtimes.contract import RuntimeFailure, RuntimeUnknownError
-from trafficmgr.runtimes.embedded import EmbeddedRuntime
+from trafficmgr.runtimes.embedded import EmbeddedRuntime, pool
 from trafficmgr.wire.images import LocalImage
 
 KEPT_EVENTS = 100_000
@@ -75,6 +75,7 @@ async def run(settings: Settings, supervisor_fd: int) -> None:
     clock = boottime
     async with AsyncExitStack() as held:
         _lock(held, settings.state_dir)
+        held.enter_context(pool.locked(settings.address_pool))
         supervision = await Supervision.attached(supervisor_fd, clock)
         held.callback(supervision.close)
         journal = await Journal.open(settings.state_dir / "journal.db")

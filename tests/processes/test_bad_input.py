@@ -1,11 +1,14 @@
 """What is wrong outside is said in one sentence, and what runs keeps running."""
 
+import http.server
 import random
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dns.message
 import pytest
@@ -98,20 +101,66 @@ def test_a_second_run_is_refused_and_changes_nothing(house: Installation) -> Non
     assert house.get() == (200, "v1")
 
 
+class BadRegistry(http.server.BaseHTTPRequestHandler):
+    """Shows a new digest, and then something else than what has that digest."""
+
+    answers: ClassVar[dict[str, tuple[int, bytes]]] = {
+        "missing": (404, b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "no such tag"}]}'),
+        "garbage": (200, b"<html>a login page</html>"),
+        "another": (200, b'{"schemaVersion": 2, "layers": []}'),
+    }
+    kind = "missing"
+
+    def do_HEAD(self) -> None:
+        status, _ = self.answers[self.kind]
+        self._say(status, b"")
+
+    def do_GET(self) -> None:
+        self._say(*self.answers[self.kind])
+
+    def _say(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+        if self.kind != "garbage":
+            self.send_header("Docker-Content-Digest", "sha256:" + "ab" * 32)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def bad_registry(kind: str) -> Iterator[str]:
+    if kind == "down":
+        yield "127.0.0.1:1"
+        return
+    handler = type("Handler", (BadRegistry,), {"kind": kind})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 def test_a_registry_that_fails_changes_nothing_and_is_shown(house: Installation) -> None:
+    """Down, without the tag, garbage, or something else than the digest that it showed."""
     house.push("v1")
-    house.start().wait_until_serving("v1")
-    house.stop(groups=False)
-    house.write_config(registry="127.0.0.1:1")
+    stable = house.start().wait_until_serving("v1")["stable"]
+    for kind in ("down", "missing", "garbage", "another"):
+        with bad_registry(kind) as host:
+            house.stop(groups=False)
+            house.write_config(registry=host)
+            house.start()
+            status = wait_for(f"{kind} to be shown", lambda: troubled(house))
 
-    house.start()
-    status = wait_for("the trouble to be shown", lambda: troubled(house))
-
-    (image,) = status["registry"]
-    assert "127.0.0.1:1" in image["trouble"]
-    assert image["trouble_for_s"] >= 0
-    assert house.get() == (200, "v1")
-    assert status["stable"]
+        (image,) = status["registry"]
+        assert host in image["trouble"], kind
+        assert image["trouble_for_s"] >= 0
+        assert (status["stable"], status["rollout"]) == (stable, None), kind
+        assert house.get() == (200, "v1")
 
 
 def troubled(house: Installation) -> "dict[str, Any] | None":

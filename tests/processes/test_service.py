@@ -1,6 +1,7 @@
 """The whole service, as its users meet it: real processes, real kills, real clients."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -120,6 +121,31 @@ def test_a_dead_group_is_replaced_and_nobody_notices(house: Installation) -> Non
     assert all("502" in failure for failure in load.failed)
     assert len(load.failed) <= 1, "at most the one request that the dead group was answering"
     assert len(house.group_pids() - groups) == 1
+
+
+def test_an_operator_aborts_and_promotes(tmp_path: Path, registry: str) -> None:
+    with installed(tmp_path, registry, hold="10m") as house:
+        house.push("v1")
+        house.start().wait_until_serving("v1")
+        assert house.cli("abort", "shop").returncode == 1
+        house.push("v2")
+        wait_for("v2's first step", lambda: in_step(house))
+
+        assert house.cli("abort", "shop").returncode == 0
+        status = house.wait_until_serving("v1")
+        assert "an operator asked for it" in status["quarantined"][0]["reason"]
+
+        house.push("v4")
+        wait_for("v4's first step", lambda: in_step(house))
+        assert house.cli("promote", "shop").returncode == 0
+        house.wait_until_serving("v4")
+        outcomes = json.loads(house.cli("rollouts", "--json").stdout)
+        assert [one["outcome"] for one in outcomes] == ["completed", "aborted", "completed"]
+
+
+def in_step(house: Installation) -> bool:
+    status = house.status()
+    return bool(status and status["rollout"] and status["rollout"]["step"] > 0)
 
 
 def test_direct_clients_get_group_addresses_that_outlive_their_ttl(

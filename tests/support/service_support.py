@@ -54,8 +54,8 @@ endpoints:
           ports: [8080]
           readiness: {{http: {{path: /healthz, port: 8080}}, every: 100ms, rise: 1, fall: 3}}
     update: {{policy: digest, every: 1s}}
-    rollout: {{steps: [{{weight: 50, hold: 1s}}], min_ready: 0s, deadline: {deadline}, watch: 0s,
-      keep_previous: 0s}}
+    rollout: {{steps: [{{weight: 50, hold: {hold}}}], min_ready: 0s, deadline: {deadline},
+      watch: 0s, keep_previous: 0s}}
     drain: {{http: 5s, websocket: 5s}}
 """
 
@@ -86,6 +86,7 @@ class Installation:
     registry: str
     publish: str = "proxy"
     deadline: str = "10s"
+    hold: str = "1s"
     ports: dict[str, int] = field(default_factory=dict)
     process: "subprocess.Popen[bytes] | None" = None
 
@@ -115,6 +116,7 @@ class Installation:
                 registry=registry or self.registry,
                 repository=REPOSITORY,
                 deadline=self.deadline,
+                hold=self.hold,
             )
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trafficmgr.core import publishing, retirement
-from trafficmgr.core.model import Group, GroupPhase, Rollout, RolloutPhase, short
+from trafficmgr.core.model import Group, GroupPhase, Resources, Rollout, RolloutPhase, short
 from trafficmgr.core.schedule import step_weight_pct
 from trafficmgr.core.state import EndpointState
 from trafficmgr.wire.frames import ShareCounts
@@ -34,6 +34,7 @@ def endpoint(
         "phase": phase(state),
         "says": says(state, now),
         "alarm": alarm(state),
+        "remarks": list(_remarks(state)),
         "stable": short(state.stable) or None,
         "candidate": short(state.candidate) or None,
         "previous": short(state.previous) or None,
@@ -66,6 +67,12 @@ def alarm(state: EndpointState) -> str:
     if not state.table.shares and state.stable:
         return "No group is ready and none is running; requests are answered with 503."
     return ""
+
+
+def _remarks(state: EndpointState) -> Iterator[str]:
+    """Yield what the user wrote and this machine does not do."""
+    if any(c.resources != Resources() for c in state.settings.template.containers):
+        yield "cpu and memory limits are not enforced: process mode has none"
 
 
 def says(state: EndpointState, now: float) -> str:

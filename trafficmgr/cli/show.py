@@ -84,6 +84,7 @@ def endpoint(data: Data) -> RenderableType:
         parts.append(Text(data["says"]))
     if data.get("alarm"):
         parts.append(Text(f"ALARM: {data['alarm']}", style="bold red"))
+    parts += [Text(f"note: {remark}", style="dim") for remark in data.get("remarks", [])]
     if data.get("rollout"):
         parts.append(_rollout_now(data["rollout"]))
     if data.get("weights"):

@@ -24,6 +24,7 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _LOCAL_PART = re.compile(r"[A-Za-z0-9._+-]{1,63}")
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
 _LONGEST_POOL_PREFIX = 24
+_SHORTEST_POOL_PREFIX = 16
 
 
 class Image(NamedTuple):
@@ -128,7 +129,7 @@ def ip(value: object) -> str:
 
 
 def loopback_pool(value: object) -> str:
-    """Return an IPv4 network for the embedded runtime: on loopback, a /24 or larger."""
+    """Return an IPv4 network for the embedded runtime: on loopback, from a /24 to a /16."""
     text = _text(value, "is not a network", "write 127.77.0.0/16")
     try:
         network = ipaddress.IPv4Network(text, strict=False)
@@ -141,6 +142,8 @@ def loopback_pool(value: object) -> str:
     if network.prefixlen > _LONGEST_POOL_PREFIX:
         fitting = network.supernet(new_prefix=_LONGEST_POOL_PREFIX)
         raise UnfitError("has fewer than 256 addresses", f"write {fitting} or a larger one")
+    if network.prefixlen < _SHORTEST_POOL_PREFIX:
+        raise UnfitError("keeps more than 65536 addresses from others", "write 127.77.0.0/16")
     if ipaddress.IPv4Address("127.0.0.1") in network:
         raise UnfitError("contains 127.0.0.1, which others listen on", "write 127.77.0.0/16")
     if str(network) != text:
