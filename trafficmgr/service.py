@@ -43,7 +43,6 @@ from trafficmgr.core.commands import AnyCommand
 from trafficmgr.core.errors import TrafficmgrError
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import ImageDigest
-from trafficmgr.core.routing import Zones
 from trafficmgr.core.state import EndpointState
 from trafficmgr.journal.sqlite import Journal
 from trafficmgr.registry.credentials import RegistryAccess
@@ -181,7 +180,9 @@ class _Controller:
         wanted = tuple(endpoint.settings for endpoint in settings.endpoints.values())
         self.is_acting = True
         await recovery.configure(loop, boottime, wanted)
-        await self.link.publish_zones(self.zones())
+        for state in loop.fleet.endpoints.values():
+            await self.link.publish(state.table)
+        await self.link.publish_zones(settings.zones, settings.advertise)
         self.images.know(loop.fleet)
         tasks.create_task(self.supervision.listen_on(loop.tell, self.link), name="supervision")
         tasks.create_task(recovery.hear_ends(loop, boottime, self.runtime), name="ends")
@@ -205,15 +206,6 @@ class _Controller:
         """Answer operators until cancelled."""
         async with serve(self.house, self.settings.state_dir / "admin.sock"):
             await asyncio.Event().wait()
-
-    def zones(self) -> Zones:
-        """Return what workers must know of DNS; a later start has a greater generation."""
-        generation = int(boottime() * 1000)
-        return Zones(
-            generation=generation,
-            zones=self.settings.zones,
-            advertise=self.settings.advertise,
-        )
 
     def registry_view(self, state: EndpointState) -> list[Any]:
         """Return what the poller knows of an endpoint's images."""

@@ -54,7 +54,7 @@ def write_table(state_dir: Path, app: App) -> None:
         ttl_s=1,
         shares=(Share(revision="r", weight_pct=100, targets=(target,)),),
     )
-    (state_dir / "tables").mkdir(exist_ok=True)
+    (state_dir / "tables").mkdir(parents=True, exist_ok=True)
     (state_dir / "tables" / "shop.table").write_bytes(routing.encode(table))
 
 
@@ -122,10 +122,49 @@ async def test_a_worker_serves_from_its_files_without_a_controller(
         await client.close()
 
 
+@asynccontextmanager
+async def controller_that_says(path: Path, *said: frames.Frame) -> AsyncIterator[None]:
+    """A controller that greets every worker with these frames, and takes what they say."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for frame in said:
+            writer.write(frames.encode(frame))
+        while await reader.read(65536):
+            pass
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, path)
+    yield
+    server.close()
+    await server.wait_closed()
+
+
+NO_ZONES = frames.ZonesSent(zones=routing.Zones(generation=1, zones=(), advertise=()))
+
+
+async def test_a_new_worker_answers_nobody_before_it_knows_what(
+    tmp_path: Path, slot: dict[str, socket.socket], app: App
+) -> None:
+    """A 404 at the first start would be an answer to a question that it did not understand yet."""
+    async with worker(tmp_path, slot):
+        client = await connected(slot)
+        client.send(GET)
+        write_table(tmp_path / "elsewhere", app)
+        table = routing.decode((tmp_path / "elsewhere" / "tables" / "shop.table").read_bytes())
+
+        said = (frames.TableSent(table=table), NO_ZONES)
+        async with controller_that_says(tmp_path / "link.sock", *said):
+            assert (await client.answer()).body == b"ok"
+            await client.close()
+
+
 async def test_a_worker_without_tables_serves_404_and_survives_garbage_and_ctrl_c(
     tmp_path: Path, slot: dict[str, socket.socket]
 ) -> None:
-    async with worker(tmp_path, slot) as process:
+    async with (
+        controller_that_says(tmp_path / "link.sock", NO_ZONES),
+        worker(tmp_path, slot) as process,
+    ):
         await process.expect("worker_started")
         process.process.send_signal(signal.SIGINT)
         with socket.socket(type=socket.SOCK_DGRAM) as sender:

@@ -23,10 +23,12 @@ from trafficmgr.core.commands import (
 )
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import (
+    CandidateReplicas,
     ContainerTemplate,
     EndpointSettings,
     GroupTemplate,
     ImageDigest,
+    OnNewer,
     Publish,
     Revision,
     Step,
@@ -46,13 +48,22 @@ def seconds(text: str) -> float:
     return float(number) * (60 if unit == "m" else 1)
 
 
+def step(weight: str, hold: str, deadline: str = "") -> Step:
+    """Return a step from "10/30s", "10/pause" or "10/30s/60s" with a deadline of its own."""
+    return Step(
+        weight_pct=int(weight),
+        hold_s=0.0 if hold == "pause" else seconds(hold),
+        pause=hold == "pause",
+        deadline_s=seconds(deadline) if deadline else None,
+    )
+
+
 def settings(**given: str) -> EndpointSettings:
     """Return an endpoint's settings from the words of a scenario."""
-    steps = tuple(
-        Step(weight_pct=int(weight), hold_s=seconds(hold))
-        for weight, hold in (s.split("/") for s in given.pop("steps", "").split(",") if s)
-    )
+    steps = tuple(step(*s.split("/")) for s in given.pop("steps", "").split(",") if s)
     publish = Publish(given.pop("publish", "proxy"))
+    on_newer = OnNewer(given.pop("on_newer", "supersede"))
+    candidate_replicas = CandidateReplicas(given.pop("candidate_replicas", "full"))
     replicas = int(given.pop("replicas", "1"))
     ttl_s = int(seconds(given.pop("ttl", "10s")))
     most = int(given.pop("max_revisions", "3"))
@@ -67,6 +78,8 @@ def settings(**given: str) -> EndpointSettings:
         ttl_s=ttl_s,
         steps=steps,
         max_revisions=most,
+        on_newer=on_newer,
+        candidate_replicas=candidate_replicas,
         **durations,
     )
 
@@ -273,6 +286,8 @@ class Story:
 def _told(now: float, before: Fleet, after: Fleet) -> Iterator[str]:
     """Yield one line for each thing that changed, in the order in which people would tell it."""
     if NAME not in after.endpoints:
+        if NAME in before.endpoints:
+            yield f"{now:7.1f}  the endpoint is gone"
         return
     new = after.endpoints[NAME]
     old = before.endpoints.get(NAME)
@@ -317,7 +332,12 @@ def _table(table: Table) -> str:
         f"{s.revision} {s.weight_pct}% [{' '.join(t.group for t in s.targets)}]"
         for s in table.shares
     ]
-    return ", ".join(shares) + (" least bad" if table.is_least_bad else "") if shares else "nothing"
+    said = ", ".join(shares) or "nothing"
+    if table.is_least_bad:
+        said += " least bad"
+    if table.preview is not None:
+        said += f"; preview [{' '.join(t.group for t in table.preview.targets)}]"
+    return said
 
 
 # -- the language ---------------------------------------------------------------------------------
@@ -354,6 +374,16 @@ SENTENCES: dict[str, Callable[..., None]] = {
     r"(\S+) recovers": lambda s, g: s.feed(events.GroupReady(at=s.now, endpoint=NAME, group=g)),
     r"(\S+) stays busy": lambda s, g: s.world.busy.add(g),
     r"operator aborts": lambda s: s.feed(events.AbortAsked(at=s.now, endpoint=NAME)),
+    r"operator promotes fully": lambda s: s.feed(
+        events.PromoteAsked(at=s.now, endpoint=NAME, is_full=True)
+    ),
+    r"operator pauses": lambda s: s.feed(events.PauseAsked(at=s.now, endpoint=NAME)),
+    r"operator resumes": lambda s: s.feed(events.ResumeAsked(at=s.now, endpoint=NAME)),
+    r"operator rolls back": lambda s: s.feed(events.RollbackAsked(at=s.now, endpoint=NAME)),
+    r"operator retries": lambda s: s.feed(events.RetryAsked(at=s.now, endpoint=NAME)),
+    r"operator scales to (\d+)": lambda s, n: s.feed(
+        events.ScaleAsked(at=s.now, endpoint=NAME, replicas=int(n))
+    ),
     r"operator promotes": lambda s: s.feed(events.PromoteAsked(at=s.now, endpoint=NAME)),
     r"endpoint is removed": lambda s: s.feed(events.EndpointRemoved(at=s.now, endpoint=NAME)),
     r"registry goes away": lambda s: setattr(s.world, "is_registry_away", True),

@@ -99,7 +99,7 @@ class LiveHouse:
     async def promote(self, endpoint: str) -> str:
         """End the present hold of the endpoint's rollout."""
         state = self._endpoint(endpoint)
-        if why_not := operator.why_not_promote(state):
+        if why_not := operator.why_not(operator.Verb.promote, state):
             raise NotPossibleNowError(why_not)
         await self._loop.tell(PromoteAsked(at=self._clock(), endpoint=endpoint))
         return views.says(self._endpoint(endpoint), self._clock())
@@ -107,7 +107,7 @@ class LiveHouse:
     async def abort(self, endpoint: str) -> str:
         """Send traffic back to stable and give the candidate up."""
         state = self._endpoint(endpoint)
-        if why_not := operator.why_not_abort(state):
+        if why_not := operator.why_not(operator.Verb.abort, state):
             raise NotPossibleNowError(why_not)
         await self._loop.tell(AbortAsked(at=self._clock(), endpoint=endpoint))
         return views.says(self._endpoint(endpoint), self._clock())

@@ -25,7 +25,7 @@ class Log(Protocol):
         """Write a line that asks for attention."""
 
 
-WORRYING = {"group_ended", "rollout_aborted", "serving_least_bad", "worker_overdue"}
+WORRYING = {"group_ended", "rollout_aborting", "serving_least_bad", "worker_overdue"}
 
 
 def write(log: Log, before: Fleet, after: Fleet) -> None:

@@ -16,7 +16,7 @@ import structlog
 from trafficmgr.controller.files import replace_file, short_socket_path
 from trafficmgr.controller.ports import Clock, Tell
 from trafficmgr.core.events import TableApplied, WorkerConnected
-from trafficmgr.core.routing import Table, Zones
+from trafficmgr.core.routing import Table, Zone, Zones
 from trafficmgr.core.routing import encode as encode_table
 from trafficmgr.wire.frames import (
     PROTOCOL,
@@ -69,12 +69,13 @@ class Link:
         self._tables[table.endpoint] = table
         self._send_all(TableSent(table=table))
 
-    async def publish_zones(self, zones: Zones) -> None:
-        """Write the zones' file, then send them to every connected worker."""
+    async def publish_zones(self, zones: tuple[Zone, ...], advertise: tuple[str, ...]) -> None:
+        """Write the zones' file under the next generation, then send it to every worker."""
         path = self._tables_dir / "zones"
-        await asyncio.to_thread(replace_file, path, msgspec.msgpack.encode(zones))
-        self._zones = zones
-        self._send_all(ZonesSent(zones=zones))
+        known = Zones(generation=_generation_of(path) + 1, zones=zones, advertise=advertise)
+        await asyncio.to_thread(replace_file, path, msgspec.msgpack.encode(known))
+        self._zones = known
+        self._send_all(ZonesSent(zones=known))
 
     def _send_all(self, frame: Frame) -> None:
         data = encode(frame)
@@ -119,11 +120,11 @@ class Link:
         """Bring a worker up to date, then take note of it."""
         if hello.protocol != PROTOCOL:
             raise ProtocolError(f"worker speaks protocol {hello.protocol}, we speak {PROTOCOL}")
-        if self._zones is not None:
-            writer.write(encode(ZonesSent(zones=self._zones)))
         for name, table in self._tables.items():
             if hello.generations.get(name, 0) < table.generation:
                 writer.write(encode(TableSent(table=table)))
+        if self._zones is not None:  # last: they tell a new worker that it knows everything now
+            writer.write(encode(ZonesSent(zones=self._zones)))
         self._writers.add(writer)
         log.info("worker_connected", slot=hello.slot, start_id=hello.start_id, worker=hello.pid)
         await self._tell(
@@ -196,3 +197,11 @@ def _added(one: ShareCounts, other: ShareCounts) -> ShareCounts:
         spilled=one.spilled + other.spilled,
         in_flight=one.in_flight + other.in_flight,
     )
+
+
+def _generation_of(path: Path) -> int:
+    """Return the generation in a zones file; 0 if there is none that can be read."""
+    try:
+        return msgspec.msgpack.decode(path.read_bytes(), type=Zones).generation
+    except (OSError, msgspec.DecodeError):
+        return 0

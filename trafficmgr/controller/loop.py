@@ -189,6 +189,7 @@ def _states(before: Fleet, after: Fleet) -> dict[str, bytes | None]:
         for name, state in after.endpoints.items()
         if state is not before.endpoints.get(name)
     }
+    changed |= {f"endpoint/{name}": None for name in before.endpoints.keys() - after.endpoints}
     changed[FLEET_KEY] = msgspec.json.encode(after.but(endpoints={}))
     return changed
 

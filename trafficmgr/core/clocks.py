@@ -5,8 +5,14 @@ hold does nor there is capacity to go on, except while it can't be known whether
 started. One of the three always explains why nothing happens.
 """
 
-from trafficmgr.core.model import Countdown, Group, Rollout, RolloutPhase
-from trafficmgr.core.schedule import WHOLE_PCT, capacity_pct, next_weight_pct, step_weight_pct
+from trafficmgr.core.model import CandidateReplicas, Countdown, Group, Rollout, RolloutPhase
+from trafficmgr.core.schedule import (
+    WHOLE_PCT,
+    capacity_pct,
+    groups_for,
+    next_weight_pct,
+    step_weight_pct,
+)
 from trafficmgr.core.state import EndpointState
 
 
@@ -18,35 +24,81 @@ def keep(state: EndpointState, now: float) -> EndpointState:
     ready = len(state.ready(rollout.revision))
     deadline, hold = rollout.deadline, rollout.hold
     if ready > rollout.most_ready:
-        deadline = Countdown(left_s=rollout.settings.deadline_s)
-    capacity = capacity_pct(ready, state.settings.replicas)
-    can_carry, needs = capacity >= _carried_pct(rollout), _needed_pct(rollout)
+        deadline = fresh_deadline(rollout)
+    can_carry = capacity_pct(ready, state.replicas) >= _carried_pct(rollout)
     if hold is not None:
-        hold = hold.run(now) if can_carry else hold.halt(now)
+        hold = hold.run(now) if can_carry and not rollout.is_paused else hold.halt(now)
     is_holding = can_carry and hold is not None and hold.left_at(now) > 0
-    is_moving = is_holding or capacity >= needs
     is_unknown = any(g.is_unknown for g in state.live(rollout.revision))
-    deadline = deadline.halt(now) if is_moving or is_unknown else deadline.run(now)
+    is_stopped = rollout.is_paused or rollout.is_held or is_unknown
+    is_fine = is_stopped or is_holding or _has_enough(state, rollout, ready)
+    deadline = deadline.halt(now) if is_fine else deadline.run(now)
     kept = rollout.but(most_ready=max(ready, rollout.most_ready), deadline=deadline, hold=hold)
     return state if kept == rollout else state.but(rollout=kept)
 
 
+def can_go_on(state: EndpointState, rollout: Rollout, now: float) -> bool:
+    """Whether the candidate can carry what comes next.
+
+    Before its first step, and whenever it was scaled up for the next one, its groups must also
+    have been ready for `min_ready`.
+    """
+    ready = state.ready(rollout.revision)
+    if not _has_enough(state, rollout, len(ready)):
+        return False
+    is_scaled = rollout.settings.candidate_replicas is CandidateReplicas.scaled
+    if rollout.step >= 0 and not is_scaled:
+        return True
+    available = [g for g in ready if is_available(g, rollout, now)]
+    return len(available) >= _needed_groups(state, rollout)
+
+
 def _carried_pct(rollout: Rollout) -> int:
-    """Return the share that the revision carries in the present step."""
+    """Return the share that the revision carries in the present step; a preview takes a group."""
     is_stable = rollout.phase is RolloutPhase.promoting
-    return WHOLE_PCT if is_stable else step_weight_pct(rollout)
+    return WHOLE_PCT if is_stable else max(1, step_weight_pct(rollout))
 
 
-def _needed_pct(rollout: Rollout) -> int:
-    """Return the capacity without which there is no going on: all of it, before the first step."""
-    if rollout.phase is RolloutPhase.promoting or rollout.step < 0:
-        return WHOLE_PCT
-    return next_weight_pct(rollout)
+def _has_enough(state: EndpointState, rollout: Rollout, ready: int) -> bool:
+    """Whether enough groups are ready for what comes next."""
+    if rollout.phase is RolloutPhase.promoting:
+        return ready >= state.replicas
+    if rollout.step >= 0:
+        return capacity_pct(ready, state.replicas) >= next_weight_pct(rollout)
+    return ready >= _needed_groups(state, rollout)
+
+
+def _needed_groups(state: EndpointState, rollout: Rollout) -> int:
+    """Return how many groups the candidate must have for what comes next."""
+    if rollout.settings.candidate_replicas is CandidateReplicas.full:
+        return state.replicas
+    return groups_for(next_weight_pct(rollout), state.replicas)
+
+
+def candidate_groups(state: EndpointState, now: float) -> int:
+    """Return how many groups the candidate should have now.
+
+    Scaled with its weight, the groups of the next step are wanted when the present hold is over.
+    """
+    rollout = state.rollout
+    if rollout is None or rollout.settings.candidate_replicas is CandidateReplicas.full:
+        return state.replicas
+    is_holding = rollout.step >= 0 and (rollout.hold is None or rollout.hold.left_at(now) > 0)
+    if is_holding:
+        return groups_for(step_weight_pct(rollout), state.replicas)
+    return _needed_groups(state, rollout)
 
 
 def fresh_deadline(rollout: Rollout) -> Countdown:
     """Return a deadline of which nothing has been used yet."""
-    return Countdown(left_s=rollout.settings.deadline_s)
+    return Countdown(left_s=deadline_s(rollout))
+
+
+def deadline_s(rollout: Rollout) -> float:
+    """Return how long the rollout may go without progress: its step may have its own answer."""
+    steps = rollout.settings.steps
+    own = steps[rollout.step].deadline_s if 0 <= rollout.step < len(steps) else None
+    return rollout.settings.deadline_s if own is None else own
 
 
 def hold_s(rollout: Rollout) -> float:

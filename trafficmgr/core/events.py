@@ -32,6 +32,13 @@ class ControllerStarted(Event):
     boot_id: str
     slots: int
     address_pool: str
+    max_concurrent: int = 2
+
+
+class LimitsApplied(Event):
+    """At most so many rollouts may be under way at once, over all endpoints."""
+
+    max_concurrent: int
 
 
 class WorkerConnected(Event):
@@ -146,11 +153,35 @@ class DirectClientsGone(EndpointEvent):
 
 
 class PromoteAsked(EndpointEvent):
-    """An operator wants the next step now."""
+    """An operator wants the next step now, or with `is_full` all steps that are left."""
+
+    is_full: bool = False
+
+
+class PauseAsked(EndpointEvent):
+    """An operator wants the rollout to stay where it is."""
+
+
+class ResumeAsked(EndpointEvent):
+    """An operator lets a paused rollout go on."""
 
 
 class AbortAsked(EndpointEvent):
     """An operator wants the rollout undone now."""
+
+
+class RollbackAsked(EndpointEvent):
+    """An operator wants the revision back that was stable before."""
+
+
+class RetryAsked(EndpointEvent):
+    """An operator wants the newest revision tried again, although it failed or was ignored."""
+
+
+class ScaleAsked(EndpointEvent):
+    """An operator wants this many groups, until the config says another number."""
+
+    replicas: int
 
 
 class Woke(EndpointEvent):
@@ -173,7 +204,13 @@ AnyEvent = (
     | GroupStopped
     | TableApplied
     | DirectClientsGone
+    | LimitsApplied
     | PromoteAsked
+    | PauseAsked
+    | ResumeAsked
     | AbortAsked
+    | RollbackAsked
+    | RetryAsked
+    | ScaleAsked
     | Woke
 )

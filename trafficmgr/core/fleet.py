@@ -8,17 +8,27 @@ rests for as long as possible.
 
 from ipaddress import IPv4Network
 
-from trafficmgr.core import rollout
+from trafficmgr.core import moves, rollout
 from trafficmgr.core.commands import AnyCommand
 from trafficmgr.core.events import (
     ControllerStarted,
     EndpointEvent,
     Event,
+    LimitsApplied,
     SettingsApplied,
+    Woke,
 )
-from trafficmgr.core.model import EndpointSettings, Noun
+from trafficmgr.core.model import EndpointSettings, Noun, RolloutPhase
 from trafficmgr.core.routing import Table
 from trafficmgr.core.state import EndpointState
+
+
+class Grave(Noun):
+    """What must not start anew if an endpoint of that name comes back: numbers that only grow."""
+
+    generation: int
+    groups_made: int
+    rollouts_begun: int
 
 
 class Fleet(Noun):
@@ -27,23 +37,82 @@ class Fleet(Noun):
     boot_id: str = ""
     slots: int = 0
     address_pool: str = "127.77.0.0/16"
+    max_concurrent: int = 2
     cursor: int = 0
     endpoints: dict[str, EndpointState] = {}
+    graves: dict[str, Grave] = {}
 
 
 def evolve(fleet: Fleet, event: Event) -> Fleet:
     """Return the fleet after one more event; the same object if nothing changed."""
     if isinstance(event, ControllerStarted):
-        fleet = fleet.but(boot_id=event.boot_id, slots=event.slots, address_pool=event.address_pool)
-    changed: dict[str, EndpointState] = {}
+        fleet = fleet.but(
+            boot_id=event.boot_id,
+            slots=event.slots,
+            address_pool=event.address_pool,
+            max_concurrent=event.max_concurrent,
+        )
+    elif isinstance(event, LimitsApplied):
+        fleet = fleet.but(max_concurrent=event.max_concurrent)
     for name in concerned(fleet, event):
-        before = fleet.endpoints.get(name) or _new(name, fleet, event)
-        after = rollout.evolve(before, event)
-        if after is not fleet.endpoints.get(name):
-            changed[name] = after
-    if not changed:
+        fleet = _evolved(fleet, name, event)
+    return _bury(_admit_waiting(fleet, event.at))
+
+
+def _evolved(fleet: Fleet, name: str, event: Event) -> Fleet:
+    """Fold an event into one endpoint."""
+    known = fleet.endpoints.get(name)
+    before = known or _new(name, fleet, event)
+    admitted = before.but(is_admitted=_has_room(fleet, name))
+    after = rollout.evolve(before if admitted == before else admitted, event)
+    if after is known:
         return fleet
-    return _with_addresses(fleet.but(endpoints={**fleet.endpoints, **changed}), tuple(changed))
+    return _with_addresses(fleet.but(endpoints={**fleet.endpoints, name: after}), (name,))
+
+
+def _has_room(fleet: Fleet, name: str) -> bool:
+    """Whether one more rollout may be under way; first deployments wait for nobody."""
+    others = sum(
+        state.rollout is not None
+        and state.rollout.phase is RolloutPhase.progressing
+        and bool(state.stable)
+        for other, state in fleet.endpoints.items()
+        if other != name
+    )
+    return others < fleet.max_concurrent
+
+
+def _admit_waiting(fleet: Fleet, now: float) -> Fleet:
+    """Let endpoints begin that waited for another's rollout to end, in the order of their names."""
+    for name, state in fleet.endpoints.items():
+        is_waiting = bool(state.stable) and moves.wants_rollout(state)
+        if is_waiting and not state.is_admitted and _has_room(fleet, name):
+            fleet = _evolved(fleet, name, Woke(at=now, endpoint=name))
+    return fleet
+
+
+def _bury(fleet: Fleet) -> Fleet:
+    """Forget removed endpoints of which nothing is left, except for the numbers they came to."""
+    gone = {name: state for name, state in fleet.endpoints.items() if _is_gone(state)}
+    if not gone:
+        return fleet
+    graves = {
+        name: Grave(
+            generation=state.table.generation,
+            groups_made=state.groups_made,
+            rollouts_begun=state.rollouts_begun,
+        )
+        for name, state in gone.items()
+    }
+    left = {name: state for name, state in fleet.endpoints.items() if name not in gone}
+    return fleet.but(endpoints=left, graves={**fleet.graves, **graves})
+
+
+def _is_gone(state: EndpointState) -> bool:
+    """Whether nobody runs for it, and every worker knows."""
+    if not state.is_removed or state.groups or not state.slots:
+        return False
+    return all(s.is_present and s.applied >= state.table.generation for s in state.slots)
 
 
 def decide(fleet: Fleet) -> tuple[AnyCommand, ...]:
@@ -63,11 +132,14 @@ def concerned(fleet: Fleet, event: Event) -> tuple[str, ...]:
 def _new(name: str, fleet: Fleet, event: Event) -> EndpointState:
     """Return an endpoint that has only just been configured."""
     assert isinstance(event, SettingsApplied), event  # noqa: S101  concerned lets no other through
+    grave = fleet.graves.get(name, Grave(generation=0, groups_made=0, rollouts_begun=0))
     state = EndpointState(
         name=name,
         boot_id=fleet.boot_id,
         settings=event.settings,
-        table=_no_table(name, event.settings),
+        table=_no_table(name, event.settings).but(generation=grave.generation),
+        groups_made=grave.groups_made,
+        rollouts_begun=grave.rollouts_begun,
     )
     started = ControllerStarted(
         at=event.at, boot_id=fleet.boot_id, slots=fleet.slots, address_pool=fleet.address_pool

@@ -183,10 +183,31 @@ def short(revision: str) -> str:
 
 
 class Step(Noun):
-    """One stage of a rollout: a share of traffic and how long it is held."""
+    """One stage of a rollout: a share of traffic and how long it is held.
+
+    With `pause` the hold does not end by itself; `promote` ends it. A weight of 0 is a preview:
+    only `preview.<host>` reaches the candidate. `deadline_s` takes the rollout's place meanwhile.
+    """
 
     weight_pct: int
     hold_s: float
+    pause: bool = False
+    deadline_s: float | None = None
+
+
+class CandidateReplicas(StrEnum):
+    """How many groups a candidate has: all from the start, or as many as its weight needs."""
+
+    full = "full"
+    scaled = "scaled"
+
+
+class OnNewer(StrEnum):
+    """What a newer revision means for the rollout under way (promise 4)."""
+
+    supersede = "supersede"
+    queue = "queue"
+    ignore = "ignore"
 
 
 class EndpointSettings(Noun):
@@ -208,6 +229,8 @@ class EndpointSettings(Noun):
         Step(weight_pct=25, hold_s=60.0),
         Step(weight_pct=50, hold_s=60.0),
     )
+    candidate_replicas: CandidateReplicas = CandidateReplicas.full
+    on_newer: OnNewer = OnNewer.supersede
     min_ready_s: float = 10.0
     deadline_s: float = 600.0
     watch_s: float = 300.0
@@ -339,6 +362,8 @@ class Rollout(Noun, kw_only=True):
 
     `step` is -1 until the candidate is available, then the index into `settings.steps`.
     `hold` runs while the candidate can carry the step; `deadline` while there is no progress.
+    `is_paused` halts both, until an operator says `resume` or `promote`. `is_rollback` marks one
+    that goes back to the revision before: it has no steps and is never rolled back itself.
     """
 
     id: str
@@ -351,6 +376,8 @@ class Rollout(Noun, kw_only=True):
     hold: Countdown | None = None
     deadline: Countdown
     most_ready: int = 0
+    is_paused: bool = False
+    is_rollback: bool = False
     reason: str = ""
     ended_at: float | None = None
     marks: tuple[Mark, ...] = ()
@@ -359,6 +386,11 @@ class Rollout(Noun, kw_only=True):
     def is_over(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.ended_at is not None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its present step waits for `promote`, however long that takes."""
+        return self.phase is RolloutPhase.progressing and self.step >= 0 and self.hold is None
 
 
 class Backoff(Noun):

@@ -48,7 +48,16 @@ def wanted_table(state: EndpointState) -> Table:
         ttl_s=settings.ttl_s,
         shares=shares,
         is_least_bad=is_least_bad and bool(shares),
+        preview=_preview(state),
     )
+
+
+def _preview(state: EndpointState) -> Share | None:
+    """Return what `preview.<host>` reaches: the candidate's ready groups, whatever its weight."""
+    ready = state.ready(state.candidate) if state.candidate and state.stable else []
+    if not ready:
+        return None
+    return Share(revision=state.candidate, weight_pct=WHOLE_PCT, targets=_targets(state, ready))
 
 
 def candidate_weight_pct(state: EndpointState) -> int:
@@ -59,7 +68,7 @@ def candidate_weight_pct(state: EndpointState) -> int:
     if not state.stable:
         return WHOLE_PCT
     ready = len(state.ready(state.candidate))
-    return min(step_weight_pct(rollout), capacity_pct(ready, state.settings.replicas))
+    return min(step_weight_pct(rollout), capacity_pct(ready, state.replicas))
 
 
 def _shares(state: EndpointState) -> tuple[Share, ...]:

@@ -6,7 +6,7 @@ its own, after a back-off of 1 s that doubles to 5 min and starts anew after 10 
 may stop is `retirement`'s to say.
 """
 
-from trafficmgr.core import retirement
+from trafficmgr.core import clocks, retirement
 from trafficmgr.core.events import (
     GroupEnded,
     GroupReady,
@@ -107,12 +107,12 @@ def _group(state: EndpointState, group_id: str) -> Group | None:
 # -- the rules ------------------------------------------------------------------------------------
 
 
-def retire_unwanted(state: EndpointState, _now: float) -> EndpointState:
+def retire_unwanted(state: EndpointState, now: float) -> EndpointState:
     """Give up every group of a revision that has no role, and those beyond the wanted number."""
     staying: set[str] = set()
     for revision in {state.stable, state.candidate, state.previous} - {""}:
         best_first = sorted(state.live(revision), key=lambda g: (not g.is_ready, g.created_at))
-        staying |= {g.id for g in best_first[: state.settings.replicas]}
+        staying |= {g.id for g in best_first[: wanted_groups(state, revision, now)]}
     if all(g.is_retiring or g.id in staying for g in state.groups):
         return state
     return state.but(
@@ -122,25 +122,36 @@ def retire_unwanted(state: EndpointState, _now: float) -> EndpointState:
     )
 
 
+def wanted_groups(state: EndpointState, revision: str, now: float) -> int:
+    """Return how many groups a revision with a role should have."""
+    return clocks.candidate_groups(state, now) if revision == state.candidate else state.replicas
+
+
 def fill(state: EndpointState, now: float) -> EndpointState:
-    """Want as many groups of the stable and the candidate revision as are configured."""
-    for revision in (state.stable, state.candidate):
-        missing = state.settings.replicas - len(state.live(revision)) if revision else 0
+    """Want as many groups of the stable and the candidate revision as there should be."""
+    for revision in filter(None, (state.stable, state.candidate)):
+        missing = wanted_groups(state, revision, now) - len(state.live(revision))
         if missing > 0:
-            start_at = max(now, state.backoff.get(revision, Backoff()).next_at)
-            made = state.groups_made
-            new = tuple(
-                Group(
-                    id=f"{state.name}-{made + n}",
-                    revision=revision,
-                    created_at=now,
-                    phase=GroupPhase.waiting,
-                    start_at=start_at,
-                )
-                for n in range(1, missing + 1)
-            )
-            state = state.but(groups=state.groups + new, groups_made=made + missing)
+            state = _with_new_groups(state, revision, missing, now)
     return state
+
+
+def _with_new_groups(
+    state: EndpointState, revision: str, missing: int, now: float
+) -> EndpointState:
+    start_at = max(now, state.backoff.get(revision, Backoff()).next_at)
+    made = state.groups_made
+    new = tuple(
+        Group(
+            id=f"{state.name}-{made + n}",
+            revision=revision,
+            created_at=now,
+            phase=GroupPhase.waiting,
+            start_at=start_at,
+        )
+        for n in range(1, missing + 1)
+    )
+    return state.but(groups=state.groups + new, groups_made=made + missing)
 
 
 def end_waits(state: EndpointState, now: float) -> EndpointState:
@@ -169,6 +180,7 @@ def stop_retired(state: EndpointState, now: float) -> EndpointState:
 def forget(state: EndpointState, _now: float) -> EndpointState:
     """Drop what nothing refers to any more."""
     needed = {state.newest, state.stable, state.candidate, state.previous}
+    needed |= {state.last_good, state.ignored}
     needed |= {g.revision for g in state.groups}
     if state.revisions.keys() <= needed and state.backoff.keys() <= needed:
         return state

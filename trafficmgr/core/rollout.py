@@ -17,6 +17,11 @@ A rollout goes through these phases; the right column is what ends each:
     aborted       (end; the revision is in quarantine)
     superseded    (end; a newer revision came, or stable's tag came back)
 
+A step with `pause` and an operator's `pause` both hold a rollout where it is, clocks halted, until
+`promote` or `resume`; health is heeded all the while. A step of weight 0 is a preview: blue-green
+is nothing but a preview and then everything. A rollback is a rollout without steps to the revision
+before; if that is still warm it is over at once, and it is never rolled back itself.
+
 Three clocks, each a `Countdown`, decide what time alone decides:
 
 * The **hold** of a step runs while the candidate can carry the step's weight, and halts while it
@@ -44,7 +49,16 @@ knows a clock: `event.at` and `now` come in. `tests/scenarios/*.txt` show whole 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trafficmgr.core import clocks, events, operator, publishing, replicas, restart, retirement
+from trafficmgr.core import (
+    clocks,
+    events,
+    moves,
+    operator,
+    publishing,
+    replicas,
+    restart,
+    retirement,
+)
 from trafficmgr.core.commands import (
     AnyCommand,
     PublishTable,
@@ -53,18 +67,12 @@ from trafficmgr.core.commands import (
     StopGroup,
 )
 from trafficmgr.core.model import (
-    Countdown,
     GroupPhase,
-    Mark,
-    Rollout,
+    OnNewer,
     RolloutPhase,
     short,
 )
-from trafficmgr.core.schedule import WHOLE_PCT, capacity_pct, next_weight_pct
 from trafficmgr.core.state import EndpointState
-
-HISTORY_LENGTH = 20
-"""Finished rollouts kept in the state; the journal keeps the events of all."""
 
 # -- the three questions --------------------------------------------------------------------------
 
@@ -94,7 +102,10 @@ def wake_at(state: EndpointState, settled_at: float) -> float | None:
 
 
 def _settings_applied(state: EndpointState, event: events.SettingsApplied) -> EndpointState:
-    return state.but(settings=event.settings, is_removed=False)
+    """Another number of replicas in the config takes back what an operator had said."""
+    is_same = event.settings.replicas == state.settings.replicas
+    scaled_to = state.scaled_to if is_same else None
+    return state.but(settings=event.settings, is_removed=False, scaled_to=scaled_to)
 
 
 def _endpoint_removed(state: EndpointState, _event: events.EndpointRemoved) -> EndpointState:
@@ -102,27 +113,19 @@ def _endpoint_removed(state: EndpointState, _event: events.EndpointRemoved) -> E
 
 
 def _revision_seen(state: EndpointState, event: events.RevisionSeen) -> EndpointState:
-    revision = event.revision
-    known = {revision.id: revision, **state.revisions}
-    return state.but(newest=revision.id, revisions=known)
-
-
-def _promote_asked(state: EndpointState, event: events.PromoteAsked) -> EndpointState:
-    """End the present hold. What the next step needs, it still needs."""
-    if operator.why_not_promote(state):
-        return state
-    rollout = _under_way(state)
-    return state.but(
-        rollout=_marked(rollout, event.at, "promote asked").but(hold=Countdown(left_s=0))
+    """Take note of what the registry shows; with `on_newer: ignore` a rollout is deaf to it."""
+    seen = event.revision.id
+    known = {seen: event.revision, **state.revisions}
+    rollout = state.rollout
+    is_deaf = (
+        rollout is not None
+        and rollout.phase in {RolloutPhase.progressing, RolloutPhase.promoting}
+        and rollout.settings.on_newer is OnNewer.ignore
+        and seen != rollout.revision
     )
-
-
-def _abort_asked(state: EndpointState, event: events.AbortAsked) -> EndpointState:
-    return (
-        state
-        if operator.why_not_abort(state)
-        else _abort(state, event.at, "an operator asked for it")
-    )
+    if is_deaf or seen == state.ignored:
+        return state.but(ignored=seen, revisions=known)
+    return state.but(newest=seen, ignored="", revisions=known)
 
 
 def _woke(state: EndpointState, _event: events.Woke) -> EndpointState:
@@ -145,8 +148,13 @@ EVENT_TABLE: dict[type[events.Event], Callable[[EndpointState, Any], EndpointSta
     events.GroupEnded: replicas.group_lost,
     events.GroupStopped: replicas.group_stopped,
     events.DirectClientsGone: publishing.direct_clients_gone,
-    events.PromoteAsked: _promote_asked,
-    events.AbortAsked: _abort_asked,
+    events.PromoteAsked: operator.promote_asked,
+    events.PauseAsked: operator.pause_asked,
+    events.ResumeAsked: operator.resume_asked,
+    events.AbortAsked: operator.abort_asked,
+    events.RollbackAsked: operator.rollback_asked,
+    events.RetryAsked: operator.retry_asked,
+    events.ScaleAsked: operator.scale_asked,
     events.Woke: _woke,
 }
 
@@ -171,8 +179,8 @@ def _leave(state: EndpointState, now: float) -> EndpointState:
         return state
     rollout = state.rollout
     if rollout is not None and not rollout.is_over:
-        state = _end(state, now, RolloutPhase.superseded, "the endpoint was removed")
-    return state.but(stable="", candidate="", previous="")
+        state = moves.end(state, now, RolloutPhase.superseded, "the endpoint was removed")
+    return state.but(stable="", candidate="", previous="", last_good="")
 
 
 def _supersede(state: EndpointState, now: float) -> EndpointState:
@@ -180,87 +188,54 @@ def _supersede(state: EndpointState, now: float) -> EndpointState:
     rollout = state.rollout
     if rollout is None or rollout.phase is not RolloutPhase.progressing:
         return state
-    if state.newest == rollout.revision:
+    if rollout.settings.on_newer is not OnNewer.supersede or state.newest == rollout.revision:
         return state
+    if rollout.is_rollback and state.newest in {state.stable, *state.quarantined}:
+        return state  # that is what it goes back from
     why = f"{short(state.newest)} came"
-    return _end(state.but(candidate=""), now, RolloutPhase.superseded, why)
+    return moves.end(state.but(candidate=""), now, RolloutPhase.superseded, why)
 
 
 def _begin(state: EndpointState, now: float) -> EndpointState:
     """Start a rollout if newest should become stable, and there is room for it."""
     newest = state.newest
-    if state.is_removed or state.candidate or newest in {"", state.stable, *state.quarantined}:
-        return state
-    if state.rollout is not None and state.rollout.phase is RolloutPhase.promoting:
+    if not moves.wants_rollout(state):
         return state
     running = {g.revision for g in state.groups} | {newest}
     if len(running) > state.settings.max_revisions:
         # a warm previous is given up first; after that newest waits for others to drain
         return state.but(previous="") if state.previous else state
-    if state.rollout is not None and state.rollout.phase is RolloutPhase.aborting:
-        state = _end(state, now, RolloutPhase.aborted, state.rollout.reason)
-    begun = state.rollouts_begun + 1
-    rollout = Rollout(
-        id=f"{state.name}-r{begun}",
-        origin=state.stable,
-        revision=newest,
-        settings=state.settings if state.stable else state.settings.but(steps=()),
-        started_at=now,
-        deadline=Countdown(left_s=state.settings.deadline_s),
-        marks=(Mark(at=now, what="started"),),
-    )
-    previous = "" if state.previous == newest else state.previous
-    return state.but(candidate=newest, previous=previous, rollout=rollout, rollouts_begun=begun)
+    if state.stable and not state.is_admitted:
+        return state
+    return moves.begin(state, now, newest)
 
 
 def _advance(state: EndpointState, now: float) -> EndpointState:
     """Take the next step, or promote, when the hold is over and the candidate can carry more."""
     rollout = state.rollout
-    if rollout is None or rollout.phase is not RolloutPhase.progressing:
+    if rollout is None or rollout.phase is not RolloutPhase.progressing or rollout.is_paused:
         return state
-    replicas_wanted = state.settings.replicas
-    ready = state.ready(rollout.revision)
-    if rollout.step < 0:
-        available = [g for g in ready if clocks.is_available(g, rollout, now)]
-        if len(available) < replicas_wanted:
-            return state
-    elif rollout.hold is None or rollout.hold.left_at(now) > 0:
+    if rollout.step >= 0 and (rollout.hold is None or rollout.hold.left_at(now) > 0):
         return state
-    if capacity_pct(len(ready), replicas_wanted) < next_weight_pct(rollout):
+    if not clocks.can_go_on(state, rollout, now):
         return state
     if rollout.step + 1 == len(rollout.settings.steps):
-        return _promote(state, rollout, now)
-    taken = rollout.but(step=rollout.step + 1, deadline=clocks.fresh_deadline(rollout))
-    step = taken.settings.steps[taken.step]
-    taken = _marked(taken, now, "step", step.weight_pct)
-    return state.but(rollout=taken.but(hold=Countdown(left_s=step.hold_s)))
-
-
-def _promote(state: EndpointState, rollout: Rollout, now: float) -> EndpointState:
-    """Flip the pointer: the candidate becomes stable as it runs (promise 5)."""
-    settings = rollout.settings
-    promoted = _marked(rollout, now, "promoted", WHOLE_PCT).but(
-        phase=RolloutPhase.promoting,
-        deadline=clocks.fresh_deadline(rollout),
-        hold=Countdown(left_s=settings.watch_s if state.stable else 0.0),
-    )
-    return state.but(
-        stable=state.candidate,
-        candidate="",
-        previous=state.stable,
-        previous_until=now + max(settings.keep_previous_s, settings.watch_s),
-        rollout=promoted,
-    )
+        return moves.promote(state, now)
+    return state.but(rollout=moves.stepped(rollout, now))
 
 
 def _complete(state: EndpointState, now: float) -> EndpointState:
-    """The watch is over, or the next revision is waiting."""
+    """The watch is over, or a newer revision that may cut it short is waiting."""
     rollout = state.rollout
     if rollout is None or rollout.phase is not RolloutPhase.promoting or rollout.hold is None:
         return state
-    if rollout.hold.left_at(now) > 0 and state.newest == state.stable:
+    is_cut_short = (
+        state.newest not in {"", state.stable, *state.quarantined}
+        and rollout.settings.on_newer is OnNewer.supersede
+    )
+    if rollout.hold.left_at(now) > 0 and not is_cut_short:
         return state
-    return _end(state, now, RolloutPhase.completed, "")
+    return moves.end(state, now, RolloutPhase.completed, "")
 
 
 def _give_up(state: EndpointState, now: float) -> EndpointState:
@@ -272,32 +247,15 @@ def _give_up(state: EndpointState, now: float) -> EndpointState:
     if rollout.phase is RolloutPhase.promoting:
         can_go_back = bool(state.ready(state.previous)) if state.previous else False
         if can_go_back and ready == 0:
-            return _abort(state, now, "no group of it is ready any more")
+            return moves.abort(state, now, "no group of it is ready any more")
     else:  # a first deployment that serves somebody is better than nothing
         can_go_back = bool(state.stable) or ready == 0
     if rollout.deadline.left_at(now) > 0 or not can_go_back:
         return state
-    wanted = state.settings.replicas
-    deadline_s = rollout.settings.deadline_s
-    return _abort(
+    wanted = clocks.candidate_groups(state, now)
+    deadline_s = clocks.deadline_s(rollout)
+    return moves.abort(
         state, now, f"{ready} of {wanted} groups ready, and no progress for {deadline_s:g}s"
-    )
-
-
-def _abort(state: EndpointState, now: float, reason: str) -> EndpointState:
-    """Take the role away; it needs nothing of the revision that lost it (promise 2)."""
-    rollout = _under_way(state)
-    notes = [g.note for g in state.live(rollout.revision) if g.note]
-    reason = f"{reason} ({notes[-1]})" if notes else reason
-    aborting = _marked(rollout, now, "aborted").but(
-        phase=RolloutPhase.aborting, reason=reason, hold=None
-    )
-    if rollout.phase is RolloutPhase.promoting:
-        state = state.but(stable=state.previous, previous="")
-    return state.but(
-        candidate="",
-        rollout=aborting,
-        quarantined={**state.quarantined, rollout.revision: reason},
     )
 
 
@@ -307,7 +265,7 @@ def _finish_abort(state: EndpointState, now: float) -> EndpointState:
         return state
     if any(g.revision == rollout.revision for g in state.groups):
         return state
-    return _end(state, now, RolloutPhase.aborted, rollout.reason)
+    return moves.end(state, now, RolloutPhase.aborted, rollout.reason)
 
 
 def _release_previous(state: EndpointState, now: float) -> EndpointState:
@@ -338,22 +296,6 @@ RULES: tuple[Callable[[EndpointState, float], EndpointState], ...] = (
 )
 
 # -- leaves ---------------------------------------------------------------------------------------
-
-
-def _under_way(state: EndpointState) -> Rollout:
-    assert state.rollout is not None, state  # noqa: S101  callers have checked
-    return state.rollout
-
-
-def _end(state: EndpointState, now: float, phase: RolloutPhase, reason: str) -> EndpointState:
-    ended = _marked(_under_way(state), now, phase.value).but(
-        phase=phase, reason=reason, ended_at=now, hold=None
-    )
-    return state.but(rollout=ended, history=(*state.history, ended)[-HISTORY_LENGTH:])
-
-
-def _marked(rollout: Rollout, now: float, what: str, weight_pct: int = 0) -> Rollout:
-    return rollout.but(marks=(*rollout.marks, Mark(at=now, what=what, weight_pct=weight_pct)))
 
 
 def _wanted(state: EndpointState) -> Iterator[AnyCommand]:

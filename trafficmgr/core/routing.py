@@ -34,6 +34,8 @@ class Table(Noun):
     """An endpoint's routing table; `generation` only grows.
 
     `is_least_bad` says that no target is ready and these are the least bad (promise 9).
+    `preview` is what `preview.<host>` of each host reaches, alone and at full weight: the ready
+    groups of the candidate, whatever weight it has (None: there are none).
     """
 
     endpoint: str
@@ -43,10 +45,16 @@ class Table(Noun):
     ttl_s: int
     shares: tuple[Share, ...] = ()
     is_least_bad: bool = False
+    preview: Share | None = None
 
     def groups(self) -> frozenset[str]:
         """Return the ids of all groups that can be reached through this table."""
-        return frozenset(target.group for share in self.shares for target in share.targets)
+        shares = self.shares if self.preview is None else (*self.shares, self.preview)
+        return frozenset(target.group for share in shares for target in share.targets)
+
+
+PREVIEW_PREFIX = "preview."
+"""What stands before a host to reach the candidate only."""
 
 
 class Zone(Noun):

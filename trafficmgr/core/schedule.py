@@ -14,6 +14,11 @@ def capacity_pct(ready: int, replicas: int) -> int:
     return min(WHOLE_PCT, WHOLE_PCT * ready // max(1, replicas))
 
 
+def groups_for(weight_pct: int, replicas: int) -> int:
+    """Return how many groups it takes to carry a share; a preview takes one as well."""
+    return max(1, -(-replicas * weight_pct // WHOLE_PCT))
+
+
 def step_weight_pct(rollout: Rollout) -> int:
     """Return the weight of the present step; 0 before the first."""
     return 0 if rollout.step < 0 else rollout.settings.steps[rollout.step].weight_pct

@@ -13,7 +13,11 @@ class EndpointState(Noun, kw_only=True):
 
     `newest` is the revision that the registry showed last. `stable` carries the endpoint,
     `candidate` is being rolled out, `previous` is kept warm until `previous_at` ("" is none).
+    `last_good` was stable before; a rollback goes there, warm or not ("": nowhere).
     `rollout` is the one under way, or the last one. `history` holds finished ones, oldest first.
+    `ignored` came while `on_newer: ignore` held. `scaled_to` is what an operator said instead of
+    the configured number of replicas. `is_admitted` is whether the fleet has room for one more
+    rollout.
     """
 
     name: str
@@ -26,6 +30,10 @@ class EndpointState(Noun, kw_only=True):
     candidate: str = ""
     previous: str = ""
     previous_until: float = 0.0
+    last_good: str = ""
+    ignored: str = ""
+    scaled_to: int | None = None
+    is_admitted: bool = True
     revisions: dict[str, Revision] = {}
     quarantined: dict[str, str] = {}
     backoff: dict[str, Backoff] = {}
@@ -35,6 +43,11 @@ class EndpointState(Noun, kw_only=True):
     groups: tuple[Group, ...] = ()
     groups_made: int = 0
     slots: tuple[Slot, ...] = ()
+
+    @property
+    def replicas(self) -> int:
+        """How many groups a revision at full strength has."""
+        return self.settings.replicas if self.scaled_to is None else self.scaled_to
 
     def live(self, revision: str) -> list[Group]:
         """Return the groups of a revision that are meant to stay."""

@@ -33,6 +33,7 @@ class Link:
 
     Attributes:
         is_up: The controller is connected now.
+        informed: Set once a controller has said all that it knows; the zones come last.
     """
 
     def __init__(self, book: Book, *, path: Path, slot: int) -> None:
@@ -40,6 +41,7 @@ class Link:
         self._path = path
         self._slot = slot
         self._writer: asyncio.StreamWriter | None = None
+        self.informed = asyncio.Event()
         self._is_ended = False
         self._acknowledged: dict[str, frames.Applied] = {}
 
@@ -143,6 +145,7 @@ class Link:
                 self._take(table)
             case frames.ZonesSent(zones=zones):
                 self._take_zones(zones)
+                self.informed.set()
             case _:
                 raise frames.ProtocolError(f"a {type(frame).__name__} from the controller")
 

@@ -13,6 +13,7 @@ requests under way are finished, `Bye` is sent. Nothing that comes from outside 
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import itertools
 import random
@@ -34,6 +35,9 @@ from trafficmgr.dataplane.proxy import HttpServer
 
 FINISH_S = 10.0
 """How long requests under way may take after SIGTERM."""
+
+LEARN_S = 10.0
+"""How long a worker that knows nothing waits for its first controller before it answers."""
 
 BYE_S = 1.0
 """How long a controller may take to take the last frame."""
@@ -119,11 +123,13 @@ class Worker:
         """Serve until SIGTERM, then end in order."""
         self._take_signals()
         load(self.book, self._settings.state_dir / "tables")
-        await self._open()
-        _settle_memory()
-        note("worker_started", slot=self._settings.slot, endpoints=len(self.book.by_endpoint))
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self._link.run()), tasks.create_task(self._tick())]
+            if not self.book.by_endpoint:
+                await self._learn()
+            await self._open()
+            _settle_memory()
+            note("worker_started", slot=self._settings.slot, endpoints=len(self.book.by_endpoint))
             await self._stop.wait()
             is_done = await self._finish()
             for task in background:
@@ -133,8 +139,21 @@ class Worker:
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._mishaps.handle)
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self._end)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
+
+    def _end(self) -> None:
+        self._stop.set()
+        self._link.informed.set()  # wait for nothing any more
+
+    async def _learn(self) -> None:
+        """Wait for a first controller's tables; who comes meanwhile waits in the slot's queues.
+
+        Without one, after a while, no answer is no better than "I know no such host".
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEARN_S):
+                await self._link.informed.wait()
 
     async def _open(self) -> None:
         """Open for business on every socket of the slot."""
