@@ -18,7 +18,7 @@ from trafficmgr.core.state import EndpointState
 
 GIVEN = {
     "replicas": "2",
-    "steps": "0/5s,10/10s,50/pause",
+    "steps": "0/1s,10/10s,60/pause",
     "deadline": "30s",
     "min_ready": "1s",
     "keep_previous": "20s",
@@ -38,7 +38,8 @@ class Endpoint(RuleBasedStateMachine):
         super().__init__()
         self.story = Story(World(broken={"v3"}), story.settings(**GIVEN))
         self.generation = 0
-        self.workers = {0, 1}
+        self.registry_shows("v1")
+        self.story.run_until(20.0)
 
     @property
     def state(self) -> EndpointState:
@@ -50,6 +51,15 @@ class Endpoint(RuleBasedStateMachine):
         self.story.run_until(self.story.now + seconds)
 
     @rule(label=st.sampled_from(["v1", "v2", "v3", "v4"]))
+    def revision_comes(self, label: str) -> None:
+        self.registry_shows(label)
+
+    @rule(label=st.sampled_from(["v2", "v4"]))
+    def revision_comes_far(self, label: str) -> None:
+        """It comes and gets to its first weight, if nothing is in the way."""
+        self.registry_shows(label)
+        self.story.run_until(self.story.now + 6.0)
+
     def registry_shows(self, label: str) -> None:
         self.story.feed(
             events.RevisionSeen(at=self.story.now, endpoint=NAME, revision=revision(label))
