@@ -36,12 +36,12 @@ class Condition(Noun):
 
 def may_stop(group: Group, state: EndpointState, now: float) -> bool:
     """Whether the group can be taken down without a client noticing."""
-    return not group.in_table and all(c.is_met for c in conditions(group, state, now))
+    return not group.in_table and all(c.is_met for c in _each(group, state, now))
 
 
 def conditions(group: Group, state: EndpointState, now: float) -> tuple[Condition, ...]:
     """Return everything that a withdrawn group waits for or waited for, in the order above."""
-    return (_workers(group, state), *_clients(group, state, now))
+    return tuple(_each(group, state, now))
 
 
 def waits_for_kernel(group: Group, state: EndpointState, now: float) -> bool:
@@ -58,13 +58,16 @@ def next_at(group: Group, state: EndpointState, now: float) -> float | None:
     return min(ends, default=None)
 
 
+def _each(group: Group, state: EndpointState, now: float) -> Iterator[Condition]:
+    yield _workers(group, state)
+    yield from _clients(group, state, now)
+
+
 def _workers(group: Group, state: EndpointState) -> Condition:
-    lagging = [
-        str(slot.number)
-        for slot in state.slots
-        if not slot.is_present or slot.applied < group.withdrawn_generation
-    ]
-    says = f"slot {', '.join(lagging)} to acknowledge table {group.withdrawn_generation}"
+    known = group.withdrawn_generation
+    lagging = [s.number for s in state.slots if not s.is_present or s.applied < known]
+    numbers = ", ".join(map(str, lagging))
+    says = f"slot {numbers} to acknowledge table {known}" if lagging else ""
     return Condition(name="workers", says=says, is_met=not lagging and bool(state.slots))
 
 
