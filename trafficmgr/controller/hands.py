@@ -12,6 +12,7 @@ from typing import Any, assert_never
 
 import structlog
 
+from trafficmgr.controller import faults
 from trafficmgr.controller.ports import Clock, Supervisor, Tell, Workers
 from trafficmgr.core.commands import (
     AnyCommand,
@@ -83,6 +84,7 @@ class Hands:
 
     async def _start(self, command: StartGroup) -> None:
         endpoint, group = command.endpoint, command.group.id
+        faults.passed("before start")
         try:
             await _retried(
                 lambda: self._runtime.start(self._spec(command)),
@@ -96,6 +98,7 @@ class Hands:
                 )
             )
         else:
+            faults.passed("after start")
             await self._tell(GroupStarted(at=self._clock(), endpoint=endpoint, group=group))
 
     async def _stop(self, command: StopGroup) -> None:
@@ -103,11 +106,13 @@ class Hands:
         if starting is not None:
             starting.cancel()
             await asyncio.wait([starting])
+        faults.passed("before stop")
         await _retried(
             lambda: self._runtime.stop(command.group),
             RuntimeFailure,  # whatever it is: nobody is served by it, and it has to end
             lambda failure: _log_trouble(command.key, failure),
         )
+        faults.passed("after stop")
         await self._tell(
             GroupStopped(at=self._clock(), endpoint=command.endpoint, group=command.group)
         )
@@ -149,6 +154,7 @@ class Hands:
             async with self._publishing:
                 if table.generation <= self._published.get(table.endpoint, 0):
                     return
+                faults.passed("before publish")
                 try:
                     await self._workers.publish(table)
                 except OSError as error:
@@ -156,6 +162,7 @@ class Hands:
                         "table_not_written", endpoint=table.endpoint, reason=str(error)
                     )
                 else:
+                    faults.passed("after publish")
                     self._published[table.endpoint] = table.generation
                     return
             await asyncio.sleep(delay_s)
@@ -164,7 +171,9 @@ class Hands:
     def _restart_worker(self, command: RestartWorker) -> None:
         if command.start_id not in self._restarted:
             self._restarted.add(command.start_id)
+            faults.passed("before restart")
             self._supervisor.restart_worker(command.start_id)
+            faults.passed("after restart")
 
 
 async def _retried(

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from trafficmgr.controller import chronicle
+from trafficmgr.controller import chronicle, faults
 from trafficmgr.controller.ports import Clock, Journal
 from trafficmgr.core import fleet, rollout
 from trafficmgr.core.commands import AnyCommand
@@ -157,6 +157,8 @@ class Loop:
 
     async def _keep(self, entries: list[Entry], states: dict[str, bytes | None]) -> None:
         """Append until it is on disk: nothing may be done before."""
+        kinds = [entry.kind for entry in entries]
+        faults.passed("before append", kinds)
         while True:
             try:
                 await self._journal.append(entries, states)
@@ -169,7 +171,8 @@ class Loop:
                 if self.trouble:
                     log.info("journal_writable_again")
                 self.trouble = ""
-                return
+                break
+        faults.passed("after append", kinds)
 
 
 def _entry(event: Event, boot_id: str) -> Entry:

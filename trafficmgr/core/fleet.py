@@ -17,6 +17,8 @@ from trafficmgr.core.events import (
     LimitsApplied,
     SettingsApplied,
     Woke,
+    WorkerConnected,
+    WorkerEnded,
 )
 from trafficmgr.core.model import EndpointSettings, Noun, RolloutPhase
 from trafficmgr.core.routing import Table
@@ -32,7 +34,11 @@ class Grave(Noun):
 
 
 class Fleet(Noun):
-    """All endpoints, and what they share. `cursor` is the last place that was given out."""
+    """All endpoints, and what they share.
+
+    `cursor` is the last address that was given out, as its place in the pool. `present` holds the
+    worker of each slot that said hello to this controller, for endpoints that come later.
+    """
 
     boot_id: str = ""
     slots: int = 0
@@ -41,22 +47,37 @@ class Fleet(Noun):
     cursor: int = 0
     endpoints: dict[str, EndpointState] = {}
     graves: dict[str, Grave] = {}
+    present: dict[int, str] = {}
 
 
 def evolve(fleet: Fleet, event: Event) -> Fleet:
     """Return the fleet after one more event; the same object if nothing changed."""
-    if isinstance(event, ControllerStarted):
-        fleet = fleet.but(
-            boot_id=event.boot_id,
-            slots=event.slots,
-            address_pool=event.address_pool,
-            max_concurrent=event.max_concurrent,
-        )
-    elif isinstance(event, LimitsApplied):
-        fleet = fleet.but(max_concurrent=event.max_concurrent)
+    noted = _noted(fleet, event)
+    after = fleet if noted == fleet else noted
     for name in concerned(fleet, event):
-        fleet = _evolved(fleet, name, event)
-    return _bury(_admit_waiting(fleet, event.at))
+        after = _evolved(after, name, event)
+    return _bury(_admit_waiting(after, event.at))
+
+
+def _noted(fleet: Fleet, event: Event) -> Fleet:
+    """Take note of what concerns the fleet as a whole."""
+    match event:
+        case ControllerStarted():
+            return fleet.but(
+                boot_id=event.boot_id,
+                slots=event.slots,
+                address_pool=event.address_pool,
+                max_concurrent=event.max_concurrent,
+                present={},
+            )
+        case LimitsApplied():
+            return fleet.but(max_concurrent=event.max_concurrent)
+        case WorkerConnected():
+            return fleet.but(present={**fleet.present, event.slot: event.start_id})
+        case WorkerEnded() if fleet.present.get(event.slot) == event.start_id:
+            return fleet.but(present={k: v for k, v in fleet.present.items() if k != event.slot})
+        case _:
+            return fleet
 
 
 def _evolved(fleet: Fleet, name: str, event: Event) -> Fleet:
@@ -122,6 +143,8 @@ def decide(fleet: Fleet) -> tuple[AnyCommand, ...]:
 
 def concerned(fleet: Fleet, event: Event) -> tuple[str, ...]:
     """Return the endpoints whose state an event may change."""
+    if isinstance(event, LimitsApplied):
+        return ()
     if not isinstance(event, EndpointEvent):
         return tuple(fleet.endpoints)
     if event.endpoint in fleet.endpoints or isinstance(event, SettingsApplied):
@@ -144,7 +167,14 @@ def _new(name: str, fleet: Fleet, event: Event) -> EndpointState:
     started = ControllerStarted(
         at=event.at, boot_id=fleet.boot_id, slots=fleet.slots, address_pool=fleet.address_pool
     )
-    return rollout.evolve(state, started)
+    state = rollout.evolve(state, started)
+    present = fleet.present
+    return state.but(
+        slots=tuple(
+            s.but(start_id=present.get(s.number, ""), is_present=s.number in present)
+            for s in state.slots
+        )
+    )
 
 
 def _no_table(name: str, settings: EndpointSettings) -> Table:

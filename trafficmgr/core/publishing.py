@@ -140,22 +140,31 @@ def fence(state: EndpointState, now: float) -> EndpointState:
 
 
 def worker_connected(state: EndpointState, event: WorkerConnected) -> EndpointState:
-    """Take note of the worker that holds a slot now, and of the table it came with."""
+    """Take note of the worker that holds a slot now, and of the table it came with.
+
+    A hello is no acknowledgement: when it last answered with what it withdrew, and what it still
+    holds, is said in the `TableApplied` that follows.
+    """
     slot = _slot(state, event.slot)
     if slot is None:
         return state
     if slot.start_id not in {"", event.start_id}:
         state = _presume_answered(state, slot, event.at)
-    applied = event.generations.get(state.name, 0)
-    return _with_slot(
-        state,
-        Slot(
-            number=slot.number,
-            start_id=event.start_id,
-            is_present=True,
-            applied=applied,
-            lagging_since=None if applied >= state.table.generation else event.at,
-        ),
+    served = event.generations.get(state.name, 0)
+    state = state.but(groups=tuple(_may_hold(g, slot.number, served) for g in state.groups))
+    here = Slot(
+        number=slot.number, start_id=event.start_id, is_present=True, lagging_since=event.at
+    )
+    return _with_slot(state, here)
+
+
+def _may_hold(group: Group, slot: int, served: int) -> Group:
+    """A worker whose table is from before the withdrawal may hold requests to the group."""
+    if group.in_table or served >= group.withdrawn_generation:
+        return group
+    return group.but(
+        http_slots=tuple(sorted({*group.http_slots, slot})),
+        tunnel_slots=tuple(sorted({*group.tunnel_slots, slot})),
     )
 
 
@@ -239,7 +248,7 @@ def _let_go(group: Group, slot: int) -> Group:
 
 
 def _noted(slots: tuple[int, ...], slot: int, *, is_busy: bool) -> tuple[int, ...]:
-    """Return the slots with this one in or out; a slot never comes back once it let go."""
+    """Return the slots with this one in or out; only a hello brings one back that let go."""
     return slots if is_busy or slot not in slots else tuple(s for s in slots if s != slot)
 
 

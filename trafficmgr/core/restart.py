@@ -43,7 +43,7 @@ def _rebooted(state: EndpointState, event: ControllerStarted) -> EndpointState:
     if rollout is not None and not rollout.is_over:
         hold_s = clocks.hold_s(rollout)
         rollout = rollout.but(
-            deadline=Countdown(left_s=rollout.settings.deadline_s),
+            deadline=clocks.fresh_deadline(rollout),
             hold=None if rollout.hold is None else Countdown(left_s=hold_s),
         )
     return state.but(

@@ -47,6 +47,7 @@ knows a clock: `event.at` and `now` come in. `tests/scenarios/*.txt` show whole 
 """
 
 from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from typing import Any
 
 from trafficmgr.core import (
@@ -163,13 +164,14 @@ EVENT_TABLE: dict[type[events.Event], Callable[[EndpointState, Any], EndpointSta
 
 
 def _settled(state: EndpointState, now: float) -> EndpointState:
-    """Apply the rules until none of them changes anything."""
-    for _ in range(100):  # each pass moves a rollout forward; a long schedule needs a few
-        before = state
-        for rule in RULES:
-            state = rule(state, now)
-        if state is before:
+    """Apply the rules in turn until each of them, one after another, changed nothing."""
+    quiet = 0
+    for rule in chain.from_iterable(repeat(RULES, 100)):  # a long schedule needs a few rounds
+        after = rule(state, now)
+        quiet = quiet + 1 if after is state else 0
+        if quiet == len(RULES):
             return state
+        state = after
     raise AssertionError(f"the rules do not settle: {state}")
 
 

@@ -1,0 +1,441 @@
+"""The world of one history: time, chance, the registry, operators, and the machine itself.
+
+Everything is drawn from one `random.Random(seed)`, and all that happens is an entry of one agenda,
+so that a seed is a history. After `calm_at` nothing more goes wrong: what is broken in itself stays
+broken, the registry shows something good, operators let paused rollouts go on, and the world must
+settle.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from simulation import transcript
+from simulation.brain import SWEEP_S, Brain
+from simulation.dataplane import Dataplane, Worker
+from simulation.engine import Engine
+from simulation.faults import (
+    CALM,
+    Nature,
+    changed,
+    draw_faults,
+    draw_nature,
+    draw_settings,
+    revision,
+)
+from simulation.witness import Witness
+
+from trafficmgr.controller import loop
+from trafficmgr.core import events
+from trafficmgr.core.fleet import Fleet
+from trafficmgr.core.model import EndpointSettings, GroupPhase
+from trafficmgr.core.operator import Standing, standing
+from trafficmgr.core.rollout import EVENT_TABLE
+from trafficmgr.core.state import EndpointState
+
+VERBS: tuple[tuple[type[events.EndpointEvent], dict[str, Any]], ...] = (
+    (events.PromoteAsked, {}),
+    (events.PromoteAsked, {"is_full": True}),
+    (events.PauseAsked, {}),
+    (events.ResumeAsked, {}),
+    (events.AbortAsked, {}),
+    (events.RollbackAsked, {}),
+    (events.RetryAsked, {}),
+)
+
+
+class World:
+    """Everything outside the controller, and the controller's processes one after another."""
+
+    def __init__(self, seed: int, *, lines: list[str] | None = None) -> None:
+        self.rng = rng = Random(seed)  # noqa: S311  a history is not a secret
+        self.now = rng.uniform(0.0, 1e5)
+        self.faults = draw_faults(rng)
+        self.eagerness = rng.choice((0.2, 0.7, 1.0))
+        self.pool = rng.choice(("127.77.0.0/27", "127.77.0.0/26", "127.77.0.0/16"))
+        self.max_concurrent = rng.choice((1, 2))
+        self.is_calm = False
+        self.boot = 1
+        self.skew_s = 0.0
+        self.reached: set[tuple[str, str]] = set()
+        self.kinds: Counter[str] = Counter()
+        self.lines = lines
+        self.natures: dict[str, Nature] = {}
+        self.registry: dict[str, str] = {}
+        self.config: dict[str, EndpointSettings] = {}
+        self.durable = Fleet()
+        self.brain: Brain | None = None
+        self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._order = 0
+        self._calm_calls: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.witness = Witness(self)
+        self.engine = Engine(self)
+        self.dataplane = Dataplane(self, rng.randint(2, 3))
+        self._rates = self._troubles()
+
+    def begin(self) -> None:
+        """Start everything."""
+        rng = self.rng
+        for name in ("shop", "cart")[: 1 if rng.random() < 0.7 else 2]:
+            self.config[name] = draw_settings(rng, name)
+            self.registry_shows(name, good=True)
+            self.later(rng.expovariate(1 / 20.0), self._release, name)
+        for slot in range(self.dataplane.slots):
+            self.dataplane.start(slot)
+        self.start_controller()
+        self._plan_trouble()
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def later(self, delay_s: float, what: Callable[..., None], *given: Any) -> None:
+        """Let something happen after a delay."""
+        self._order += 1
+        heapq.heappush(self._agenda, (self.now + delay_s, self._order, what, given))
+
+    def when_calm(self, what: Callable[..., None], *given: Any) -> None:
+        """Let something happen only once nothing goes wrong any more."""
+        if self.is_calm:
+            self.later(1.0, what, *given)
+        else:
+            self._calm_calls.append((what, given))
+
+    def controller_clock(self) -> float:
+        """Return what the controller believes to be the time: CLOCK_BOOTTIME, which never jumps."""
+        return self.now + self.skew_s
+
+    def run_until(self, end: float | None) -> None:
+        """Let time pass up to `end`; None is until it is calm."""
+        while end is not None or not self.is_calm:
+            brain, agenda = self.brain, self._agenda
+            wake = brain.wake if brain is not None else None
+            at = agenda[0][0]  # somebody always plans something
+            is_timer = wake is not None and max(wake - self.skew_s, self.now) < at
+            if is_timer and wake is not None:
+                at = max(wake - self.skew_s, self.now)
+            if end is not None and at > end:
+                self.now = max(self.now, end)
+                return
+            self.now = at
+            if is_timer and brain is not None:
+                self._timer(brain)
+            else:
+                _, _, what, given = heapq.heappop(agenda)
+                what(*given)
+
+    def _timer(self, brain: Brain) -> None:
+        if self.skew_s:
+            self.now += 1e-6  # a skewed clock rounds
+        if self.happens(self.faults.late_timer):
+            brain.wake = None
+            self.later(self.rng.uniform(0.0, 2.0), self._late_timer, brain)
+        else:
+            brain.wake = None
+            brain.turn()
+
+    def _late_timer(self, brain: Brain) -> None:
+        if brain.is_free:
+            brain.turn()
+
+    # -- chance -------------------------------------------------------------------------------
+
+    def happens(self, rate: float) -> bool:
+        """Whether something of this rate happens now."""
+        return rate > 0.0 and self.rng.random() < rate
+
+    def dies(self, brain: Brain, where: str) -> bool:
+        """Kill the controller here, if the seed wants it."""
+        if self.happens(self.faults.crash):
+            self.say("the controller dies {}", where)
+            self.crash()
+        return brain.is_dead
+
+    # -- what is told -------------------------------------------------------------------------
+
+    def tell(self, kind: type[events.Event], **told: Any) -> None:
+        """Tell the controller, if there is one; it may be slow to hear."""
+        brain = self.brain
+        if brain is None or not brain.is_acting:
+            return
+        event = kind(at=self.controller_clock(), **told)
+        is_from_config = isinstance(event, events.SettingsApplied | events.EndpointRemoved)
+        if not is_from_config and self.happens(self.faults.slow_controller):
+            self.later(self.rng.uniform(0.0, 2.0), brain.tell, event)
+        else:
+            brain.tell(event)
+
+    def say(self, line: str, *given: object) -> None:
+        """Write a line of the transcript, if anybody wants one."""
+        if self.lines is not None:
+            self.lines.append(f"{self.now:10.2f}  {line.format(*given)}")
+
+    def count(self, event: events.Event, before: Fleet) -> None:
+        """Take note of what is handled, and where the endpoints stand that hear it."""
+        kind = type(event).__name__
+        self.kinds[kind] += 1
+        if self.lines is not None:
+            self.say("{}", transcript.of_event(event, self.now))
+        name = getattr(event, "endpoint", None)
+        states = before.endpoints.values() if name is None else (before.endpoints.get(name),)
+        for state in states:
+            if state is not None:
+                self.reached.add((standing(state), kind))
+
+    def appended(self, brain: Brain, event: events.Event, before: Fleet, after: Fleet) -> None:
+        """A change is in the journal; from now on it may be acted upon."""
+        self.durable = after
+        if isinstance(event, events.GroupStarted):
+            self.later(1.0, self.engine.probe, event.group)
+        for name, state in after.endpoints.items():
+            known = before.endpoints.get(name)
+            if state is not known:
+                for line in () if self.lines is None else transcript.of_change(known, state):
+                    self.say("     {}", line)
+                self.witness.changed(brain, event, known, state)
+                self._watch_kernel(brain, state)
+
+    def _watch_kernel(self, brain: Brain, state: EndpointState) -> None:
+        for group in state.groups:
+            if group.is_retiring and group.answered_at is not None and not group.is_direct_clear:
+                brain.watch_kernel(state.name, group.id)
+
+    # -- the controller's life ----------------------------------------------------------------
+
+    def start_controller(self) -> None:
+        """Start a controller on what is in the journal."""
+        if self.brain is None:
+            stored = loop._states(Fleet(), self.durable)
+            self.durable = loop.restored({k: v for k, v in stored.items() if v is not None})
+            self.brain = Brain(self, self.durable)
+            self.say("a controller starts")
+            self.brain.begin()
+
+    def took_over(self, brain: Brain) -> None:
+        """The controller is up: its ears open."""
+        rng = self.rng
+        for worker in list(self.dataplane.workers.values()):
+            self.later(rng.uniform(0.01, 0.5), self.dataplane.connect, worker)
+        for state in brain.mind.fleet.endpoints.values():
+            self.later(rng.uniform(0.05, 1.0), self._poll, state.name)
+            for group in state.groups:
+                if group.phase is GroupPhase.started:
+                    self.later(rng.uniform(0.5, 3.0), self.engine.probe, group.id)
+        self.later(SWEEP_S, brain.sweep)
+
+    def crash(self) -> None:
+        """The controller dies; everything else goes on."""
+        brain = self.brain
+        if brain is None:
+            return
+        brain.is_dead, self.brain = True, None
+        for worker in self.dataplane.workers.values():
+            worker.link = None
+        self.later(self.rng.choice((0.1, 1.0, 5.0, 60.0)), self.start_controller)
+
+    # -- the registry -------------------------------------------------------------------------
+
+    def registry_shows(self, name: str, *, good: bool = False) -> None:
+        """Another image is behind the tag; with `good` a new one that works."""
+        rng = self.rng
+        of_it = [label for label in self.natures if label.startswith(name)]
+        if not good and len(of_it) > 1 and self.happens(self.faults.old_tag):
+            label = rng.choice(of_it)
+        else:
+            label = f"{name}-v{len(of_it) + 1}"
+            self.natures[label] = Nature() if good else draw_nature(rng, self.faults)
+        self.registry[name] = label
+        self.say("registry shows {} ({}) for {}", label, self.natures[label], name)
+
+    def _release(self, name: str) -> None:
+        if self.is_calm:
+            return
+        self.registry_shows(name)
+        self._poll(name)
+        self.later(self.rng.expovariate(1 / 25.0), self._release, name)
+
+    def _poll(self, name: str) -> None:
+        if name in self.config:
+            label = self.registry[name]
+            self.tell(events.RevisionSeen, endpoint=name, revision=revision(label))
+
+    # -- trouble ------------------------------------------------------------------------------
+
+    def _troubles(self) -> list[tuple[float, Callable[[], None]]]:
+        faults = self.faults
+        rates = (
+            (faults.worker_dies, self._worker_dies),
+            (faults.worker_leaves, self._worker_leaves),
+            (faults.worker_hangs, self._worker_hangs),
+            (faults.link_breaks, self._link_breaks),
+            (faults.group_dies, self._group_dies),
+            (faults.group_flaps, self._group_flaps),
+            (faults.suspend, self._suspend),
+            (faults.reboot, self._reboot),
+            (faults.supervisor_dies, self._supervisor_dies),
+            (faults.operator, self._operator),
+            (faults.settings, self._settings),
+            (faults.removal, self._removal),
+        )
+        return [(rate, trouble) for rate, trouble in rates if rate > 0.0]
+
+    def _plan_trouble(self) -> None:
+        total = sum(rate for rate, _ in self._rates)
+        self.later(self.rng.expovariate(total), self._trouble)
+
+    def _trouble(self) -> None:
+        if self.is_calm:
+            return
+        weights = [rate for rate, _ in self._rates]
+        self.rng.choices(self._rates, weights)[0][1]()
+        self._plan_trouble()
+
+    def _worker(self) -> Worker | None:
+        workers = list(self.dataplane.workers.values())
+        return self.rng.choice(workers) if workers else None
+
+    def _worker_dies(self) -> None:
+        if (worker := self._worker()) is not None:
+            self.say("worker {} dies", worker.start_id)
+            self.dataplane.end(worker, is_clean=False)
+
+    def _worker_leaves(self) -> None:
+        if (worker := self._worker()) is not None and not worker.is_hung:
+            self.say("worker {} leaves", worker.start_id)
+            self.dataplane.end(worker, is_clean=True)
+
+    def _worker_hangs(self) -> None:
+        if (worker := self._worker()) is not None:
+            self.say("worker {} hangs", worker.start_id)
+            self.dataplane.hang(worker, self.rng.choice((2.0, 10.0, 1e6)))
+
+    def _link_breaks(self) -> None:
+        if (worker := self._worker()) is not None:
+            self.say("the link of {} breaks", worker.start_id)
+            self.dataplane.disconnect(worker, for_s=self.rng.choice((0.1, 1.0, 20.0)))
+
+    def _group_dies(self) -> None:
+        if (process := self.engine.any_running()) is not None:
+            self.say("{} dies", process.group)
+            self.engine.die(process)
+
+    def _group_flaps(self) -> None:
+        process = self.engine.any_running()
+        if process is not None and process.is_healthy:
+            self.say("{} fails its probes", process.group)
+            self.engine.turn(process, is_healthy=False)
+            self.later(self.rng.choice((0.5, 3.0, 20.0)), self.engine.turn, process, True)
+
+    def _suspend(self) -> None:
+        """Everything stands still, except for time and for those who wait elsewhere."""
+        asleep_s = self.rng.choice((5.0, 60.0, 600.0))
+        self.say("the machine sleeps for {}", asleep_s)
+        self._pass(asleep_s)
+
+    def _pass(self, asleep_s: float) -> None:
+        self.now += asleep_s
+        self._agenda = [(at + asleep_s, n, what, given) for at, n, what, given in self._agenda]
+
+    def _reboot(self) -> None:
+        """The machine restarts: no process is left, and its clock starts again."""
+        self.say("the machine restarts")
+        self._all_workers_die()
+        self.engine.processes.clear()
+        self.crash()
+        self.dataplane.ended = []
+        self.boot += 1
+        self._pass(self.rng.uniform(1.0, 30.0))
+        self.shift(self.rng.uniform(0.0, 50.0) - self.now)
+
+    def shift(self, delta_s: float) -> None:
+        """Let the clock of a new boot be the one that everything is measured with."""
+        self.now += delta_s
+        self._agenda = [(at + delta_s, n, what, given) for at, n, what, given in self._agenda]
+        held = self.dataplane.held
+        self.dataplane.held = {group: until + delta_s for group, until in held.items()}
+        self.witness.rebooted()
+
+    def _supervisor_dies(self) -> None:
+        self.say("the supervisor dies and the next run ends all workers")
+        self._all_workers_die()
+        self.dataplane.ended = []
+        self.crash()
+
+    def _all_workers_die(self) -> None:
+        for worker in list(self.dataplane.workers.values()):
+            self.dataplane.end(worker, is_clean=False, is_told=False)
+
+    # -- people -------------------------------------------------------------------------------
+
+    def _operator(self) -> None:
+        rng = self.rng
+        name = rng.choice(list(self.registry))
+        draw = rng.random()
+        if draw < 0.1:
+            self.tell(events.ScaleAsked, endpoint=name, replicas=rng.randint(1, 3))
+        elif draw < 0.15:
+            self.max_concurrent = rng.randint(1, 2)
+            if events.LimitsApplied in EVENT_TABLE:
+                self.tell(events.LimitsApplied, max_concurrent=self.max_concurrent)
+        else:
+            kind, told = rng.choice(VERBS)
+            self.tell(kind, endpoint=name, **told)
+
+    def _settings(self) -> None:
+        name = self.rng.choice(list(self.registry))
+        if name in self.config:
+            self.apply(changed(self.rng, self.config[name]))
+
+    def apply(self, settings: EndpointSettings) -> None:
+        """Write an endpoint into the config and apply it."""
+        self.config[settings.name] = settings
+        self.tell(events.SettingsApplied, endpoint=settings.name, settings=settings)
+
+    def _removal(self) -> None:
+        name = self.rng.choice(list(self.registry))
+        if name in self.config:
+            gone = self.config.pop(name)
+            self.tell(events.EndpointRemoved, endpoint=name)
+            self.later(self.rng.choice((0.5, 20.0, 120.0)), self.back, gone)
+
+    def back(self, settings: EndpointSettings) -> None:
+        """An endpoint that was taken out comes back."""
+        if settings.name not in self.config:
+            self.apply(settings)
+            self._poll(settings.name)
+            for worker in list(
+                self.dataplane.workers.values()
+            ):  # NARROWED: a new endpoint knows no slot
+                self.dataplane.disconnect(worker, for_s=0.1)
+
+    # -- calm ---------------------------------------------------------------------------------
+
+    def calm(self) -> None:
+        """Nothing goes wrong any more, except for what is broken in itself."""
+        self.is_calm = True
+        self.faults = CALM
+        self.say("-- from here on nothing goes wrong")
+        calls, self._calm_calls = self._calm_calls, []
+        for what, given in calls:
+            self.later(1.0, what, *given)
+        for worker in list(self.dataplane.workers.values()):
+            self.dataplane.revive(worker)
+        for name in self.registry:
+            if self.rng.random() < 0.8:
+                self.registry_shows(name, good=True)
+        self.later(0.1, self._help)
+
+    def _help(self) -> None:
+        """Operators let go on what waits for them."""
+        brain = self.brain
+        states = brain.mind.fleet.endpoints.values() if brain is not None else ()
+        for state in states:
+            rollout = state.rollout
+            if state.ignored:
+                self.tell(events.RetryAsked, endpoint=state.name)
+            elif rollout is not None and standing(state) is Standing.paused:
+                kind = events.ResumeAsked if rollout.is_paused else events.PromoteAsked
+                self.tell(kind, endpoint=state.name)
+            if state.newest != self.registry[state.name]:
+                self._poll(state.name)
+        self.later(5.0, self._help)
