@@ -34,33 +34,53 @@ log = structlog.get_logger()
 
 
 class Mind:
-    """The state and the one body that changes it; the simulator runs this very class."""
+    """The state and the one body that changes it; the simulator runs this very class.
+
+    What an endpoint wants and when it must be woken is kept as long as its state is the same
+    object, because most events concern one endpoint of several and change nothing.
+    """
 
     def __init__(self, state: Fleet) -> None:
         self.fleet = state
         self._settled_at = dict.fromkeys(state.endpoints, 0.0)
+        self._wanted: dict[str, tuple[EndpointState, tuple[AnyCommand, ...]]] = {}
+        self._woken: dict[str, tuple[EndpointState, float, float | None]] = {}
 
     def handle(self, event: Event) -> tuple[AnyCommand, ...]:
         """Fold one event in and return everything that is wanted now."""
         for name in fleet.concerned(self.fleet, event):
             self._settled_at[name] = event.at
         self.fleet = fleet.evolve(self.fleet, event)
-        return fleet.decide(self.fleet)
+        wanted: tuple[AnyCommand, ...] = ()
+        for name, state in self.fleet.endpoints.items():
+            wanted += self._wanted_by(name, state)
+        return wanted
 
     def wake_at(self) -> float | None:
         """Return when the single timer is due; a time in the past means at once."""
-        return min((at for at in self._moments().values() if at is not None), default=None)
+        return min((at for at in self._moments() if at is not None), default=None)
 
     def due(self, now: float) -> list[Woke]:
         """Return the timer's events for the endpoints whose moment has come."""
-        moments = self._moments().items()
+        moments = zip(self.fleet.endpoints, self._moments(), strict=True)
         return [Woke(at=now, endpoint=name) for name, at in moments if at is not None and at <= now]
 
-    def _moments(self) -> dict[str, float | None]:
-        return {
-            name: rollout.wake_at(state, self._settled_at[name])
-            for name, state in self.fleet.endpoints.items()
-        }
+    def _wanted_by(self, name: str, state: EndpointState) -> tuple[AnyCommand, ...]:
+        known = self._wanted.get(name)
+        if known is None or known[0] is not state:
+            known = self._wanted[name] = (state, rollout.decide(state))
+        return known[1]
+
+    def _moments(self) -> list[float | None]:
+        return [self._moment(name, state) for name, state in self.fleet.endpoints.items()]
+
+    def _moment(self, name: str, state: EndpointState) -> float | None:
+        settled_at = self._settled_at[name]
+        known = self._woken.get(name)
+        if known is None or known[0] is not state or known[1] != settled_at:
+            known = (state, settled_at, rollout.wake_at(state, settled_at))
+            self._woken[name] = known
+        return known[2]
 
 
 class _Told(NamedTuple):
