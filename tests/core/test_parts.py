@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from support.story import revision, settings
 
 from trafficmgr.core import fleet
-from trafficmgr.core.events import ControllerStarted, RevisionSeen, SettingsApplied
+from trafficmgr.core.events import (
+    ControllerStarted,
+    EndpointRemoved,
+    GroupStopped,
+    RevisionSeen,
+    SettingsApplied,
+    WorkerConnected,
+)
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.health import Health
 from trafficmgr.core.model import HttpCheck, Probe, Publish, Tcp
@@ -129,6 +136,19 @@ def test_an_address_rests_as_long_as_the_pool_allows() -> None:
     )
 
     assert addresses(state)[4:] == ["127.77.0.254", "127.77.0.5"]
+
+
+def test_a_group_that_waits_gets_the_address_that_another_endpoint_frees() -> None:
+    state = two_endpoints("127.77.0.0/30")
+    (waiting,) = [n for n, e in state.endpoints.items() for g in e.groups if not g.address]
+    (other,) = state.endpoints.keys() - {waiting}
+
+    state = fleet.evolve(state, EndpointRemoved(at=1.0, endpoint=other))
+    state = fleet.evolve(state, WorkerConnected(at=1.0, slot=0, start_id="0-a"))
+    for group in state.endpoints[other].groups:
+        state = fleet.evolve(state, GroupStopped(at=2.0, endpoint=other, group=group.id))
+
+    assert all(group.address for group in state.endpoints[waiting].groups)
 
 
 def test_a_group_without_an_address_waits() -> None:

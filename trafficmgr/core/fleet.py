@@ -88,7 +88,7 @@ def _evolved(fleet: Fleet, name: str, event: Event) -> Fleet:
     after = rollout.evolve(before if admitted == before else admitted, event)
     if after is known:
         return fleet
-    return _with_addresses(fleet.but(endpoints={**fleet.endpoints, name: after}), (name,))
+    return _with_addresses(fleet.but(endpoints={**fleet.endpoints, name: after}))
 
 
 def _has_room(fleet: Fleet, name: str) -> bool:
@@ -188,14 +188,9 @@ def _no_table(name: str, settings: EndpointSettings) -> Table:
     )
 
 
-def _with_addresses(fleet: Fleet, names: tuple[str, ...]) -> Fleet:
-    """Give an address to every group that has none."""
-    needy = [
-        (name, group)
-        for name in names
-        for group in fleet.endpoints[name].groups
-        if not group.address
-    ]
+def _with_addresses(fleet: Fleet) -> Fleet:
+    """Give an address to every group that has none, as long as there are free ones."""
+    needy = [(n, g) for n, state in fleet.endpoints.items() for g in state.groups if not g.address]
     if not needy:
         return fleet
     used = {g.address for state in fleet.endpoints.values() for g in state.groups}
