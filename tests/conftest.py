@@ -10,6 +10,18 @@ TESTS = Path(__file__).parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-point",
+        action="store_true",
+        help="tests/processes/test_kill_anywhere.py: kill at every single point, not a sample",
+    )
+    parser.addoption(
+        "--seeds", type=int, default=2000, help="tests/simulation: how many histories to run"
+    )
+    parser.addoption("--seed", type=int, help="tests/simulation: tell the history of this seed")
+
+
 def _skips_that_count(config: pytest.Config) -> int:
     """Return how many tests were skipped where none may be: with CI=true a skip is a failure."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")

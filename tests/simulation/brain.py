@@ -37,6 +37,8 @@ class Brain:
     """A controller from its start to its death."""
 
     def __init__(self, world: "World", durable: Fleet) -> None:
+        world.lives += 1
+        self.life = world.lives
         self.mind = Mind(durable)
         self.is_dead = False
         self.is_acting = False
@@ -117,6 +119,8 @@ class Brain:
                 self.hellos.add(event.slot)
             if self.mind.fleet is not before:
                 changes.append((event, before, self.mind.fleet))
+            elif isinstance(event, events.AbortAsked):
+                world.witness.unheard(self, event)
         if commands is None:
             self._arm()
             return
@@ -211,7 +215,8 @@ class Brain:
     def _started(
         self, endpoint: str, group: str, kind: type[events.Event], told: dict[str, str]
     ) -> None:
-        self._now_tell(kind, endpoint=endpoint, group=group, **told)
+        if not self.is_dead:
+            self._world.tell(kind, endpoint=endpoint, group=group, **told)
 
     def _stop(self, command: StopGroup) -> None:
         world, group = self._world, command.group

@@ -245,8 +245,9 @@ class Dataplane:
     # -- direct clients -----------------------------------------------------------------------
 
     def direct_until(self, group: str) -> float:
-        """Return until when somebody is connected to the group's own address."""
+        """Return until when somebody is connected to the group's own address; 0 is nobody was."""
         if group not in self.linger:
             rng = self._world.rng
             self.linger[group] = rng.expovariate(1 / 8.0) if rng.random() < 0.5 else 0.0
-        return self.held.get(group, 0.0) + self.linger[group]
+        lasts_s = self.linger[group]
+        return self.held.get(group, 0.0) + lasts_s if lasts_s else 0.0

@@ -87,9 +87,9 @@ class Engine:
         tell: Callable[..., None],
         after_s: float,
     ) -> None:
-        self._world.later(
-            0.1, self._answer, is_wanted, tell, events.GroupStartDelayed, {"reason": "engine away"}
-        )
+        told = {"reason": "engine away"}
+        asking_s = self._world.rng.uniform(0.1, 2.0)
+        self._world.later(asking_s, self._answer, is_wanted, tell, events.GroupStartDelayed, told)
         self._world.later(after_s, self._retry_quietly, command, is_wanted, tell)
 
     def _retry_quietly(
@@ -105,8 +105,11 @@ class Engine:
         kind: type[events.Event],
         told: dict[str, str],
     ) -> None:
-        if is_wanted():
-            tell(kind, told)
+        world = self._world
+        if not is_wanted():
+            return
+        is_lagging = world.faults.slow_controller > 0 and world.rng.random() < 0.4
+        world.later(world.rng.uniform(0.0, 3.0) if is_lagging else 0.0, tell, kind, told)
 
     def _appear(self, command: StartGroup, is_wanted: Callable[[], bool]) -> None:
         if not is_wanted():

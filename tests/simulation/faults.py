@@ -53,12 +53,12 @@ class Faults:
     start_fails: float = 0.1
     start_lies: float = 0.1
     """A start succeeds and reports failure."""
-    start_unknown: float = 0.2
+    start_unknown: float = 0.25
     """It can't be known whether the group can be started; it is tried again."""
     stop_slow: float = 0.2
     list_lags: float = 0.3
     """Deaths of groups are seen late."""
-    group_dies: float = 0.03
+    group_dies: float = 0.05
     """Some group's processes end by themselves, per tick."""
     group_flaps: float = 0.05
     """Some group fails its probes for a while, per tick."""
@@ -78,7 +78,7 @@ class Faults:
     """Somebody presses a button, per tick."""
     settings: float = 0.05
     """Somebody changes the config, per tick."""
-    removal: float = 0.01
+    removal: float = 0.02
     """Somebody takes an endpoint out of the config, per tick."""
 
 

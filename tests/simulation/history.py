@@ -38,7 +38,7 @@ def run(seed: int, *, lines: list[str] | None = None) -> History:
     try:
         world = World(seed, lines=lines)
         world.begin()
-        world.later(world.rng.uniform(40.0, 200.0), world.calm)
+        world.later(world.rng.uniform(20.0, 90.0), world.calm)
         world.run_until(None)
         _settle(world)
     except BrokenPromise as broken:
@@ -59,7 +59,7 @@ def told(seed: int) -> str:
         [
             f"seed {seed} broke {history.oracle}: {history.why}",
             *lines[-LAST_LINES:],
-            f"repeat: pytest tests/simulation -k seed --seed {seed}",
+            f"repeat: .venv/bin/pytest tests/simulation -k test_seed -s --seed {seed}",
         ]
     )
 

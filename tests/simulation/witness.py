@@ -63,7 +63,7 @@ class Witness:
         step = on.settings.steps[on.step] if on.step >= 0 else None
         own_s = step.deadline_s if step is not None else None
         limit_s = max(on.settings.deadline_s, own_s or 0.0)
-        key = (on.id, on.step, id(change.brain))
+        key = (on.id, on.step, change.brain.life)
         known_key, most, stalled_s, seen_at = self._stalls.get(state.name, (None, 0, 0.0, now))
         if known_key is None or known_key[0] != on.id:
             most = 0
@@ -91,7 +91,8 @@ class Witness:
         change = Change(self._world, brain, self, event, before, after)
         self._forgive(change)
         for oracle in oracles.CHANGES:
-            self._hold(oracle.__name__, oracle(change))
+            if why := oracle(change):
+                raise BrokenPromise(oracle.__name__, why)
         self._remember(change)
         if before is not None and before.groups is not after.groups:
             known = {g.id: g for g in before.groups}
@@ -100,6 +101,14 @@ class Witness:
                     was = known.get(group.id)
                     if was is None or was.phase is not GroupPhase.stopping:
                         self._stops(Stop(self._world, brain, self, after, group))
+
+    def unheard(self, brain: "Brain", event: events.AbortAsked) -> None:
+        """An abort changed nothing."""
+        state = brain.mind.fleet.endpoints.get(event.endpoint)
+        if state is not None:
+            change = Change(self._world, brain, self, event, state, state)
+            oracle = oracles.abort_has_no_precondition
+            self._hold(oracle.__name__, oracle(change))
 
     def _forgive(self, change: Change) -> None:
         """Take out of quarantine what an operator wants tried again."""

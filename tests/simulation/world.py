@@ -14,17 +14,17 @@ from typing import Any
 
 from simulation import transcript
 from simulation.brain import SWEEP_S, Brain
-from simulation.dataplane import Dataplane, Worker
+from simulation.dataplane import Dataplane
 from simulation.engine import Engine
 from simulation.faults import (
     CALM,
     Nature,
-    changed,
     draw_faults,
     draw_nature,
     draw_settings,
     revision,
 )
+from simulation.trouble import Trouble
 from simulation.witness import Witness
 
 from trafficmgr.controller import loop
@@ -32,18 +32,7 @@ from trafficmgr.core import events
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import EndpointSettings, GroupPhase
 from trafficmgr.core.operator import Standing, standing
-from trafficmgr.core.rollout import EVENT_TABLE
 from trafficmgr.core.state import EndpointState
-
-VERBS: tuple[tuple[type[events.EndpointEvent], dict[str, Any]], ...] = (
-    (events.PromoteAsked, {}),
-    (events.PromoteAsked, {"is_full": True}),
-    (events.PauseAsked, {}),
-    (events.ResumeAsked, {}),
-    (events.AbortAsked, {}),
-    (events.RollbackAsked, {}),
-    (events.RetryAsked, {}),
-)
 
 
 class World:
@@ -58,6 +47,7 @@ class World:
         self.max_concurrent = rng.choice((1, 2))
         self.is_calm = False
         self.boot = 1
+        self.lives = 0
         self.skew_s = 0.0
         self.reached: set[tuple[str, str]] = set()
         self.kinds: Counter[str] = Counter()
@@ -73,7 +63,7 @@ class World:
         self.witness = Witness(self)
         self.engine = Engine(self)
         self.dataplane = Dataplane(self, rng.randint(2, 3))
-        self._rates = self._troubles()
+        self._trouble = Trouble(self)
 
     def begin(self) -> None:
         """Start everything."""
@@ -85,7 +75,7 @@ class World:
         for slot in range(self.dataplane.slots):
             self.dataplane.start(slot)
         self.start_controller()
-        self._plan_trouble()
+        self._trouble.begin()
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -137,6 +127,19 @@ class World:
     def _late_timer(self, brain: Brain) -> None:
         if brain.is_free:
             brain.turn()
+
+    def sleep(self, asleep_s: float) -> None:
+        """Let time pass in which nothing happens."""
+        self.now += asleep_s
+        self._agenda = [(at + asleep_s, n, what, given) for at, n, what, given in self._agenda]
+
+    def shift(self, delta_s: float) -> None:
+        """Let the clock of a new boot be the one that everything is measured with."""
+        self.now += delta_s
+        self._agenda = [(at + delta_s, n, what, given) for at, n, what, given in self._agenda]
+        held = self.dataplane.held
+        self.dataplane.held = {group: until + delta_s for group, until in held.items()}
+        self.witness.rebooted()
 
     # -- chance -------------------------------------------------------------------------------
 
@@ -217,7 +220,7 @@ class World:
         for worker in list(self.dataplane.workers.values()):
             self.later(rng.uniform(0.01, 0.5), self.dataplane.connect, worker)
         for state in brain.mind.fleet.endpoints.values():
-            self.later(rng.uniform(0.05, 1.0), self._poll, state.name)
+            self.later(rng.uniform(0.05, 1.0), self.poll, state.name)
             for group in state.groups:
                 if group.phase is GroupPhase.started:
                     self.later(rng.uniform(0.5, 3.0), self.engine.probe, group.id)
@@ -251,162 +254,14 @@ class World:
         if self.is_calm:
             return
         self.registry_shows(name)
-        self._poll(name)
+        self.poll(name)
         self.later(self.rng.expovariate(1 / 25.0), self._release, name)
 
-    def _poll(self, name: str) -> None:
+    def poll(self, name: str) -> None:
+        """Ask the registry now."""
         if name in self.config:
             label = self.registry[name]
             self.tell(events.RevisionSeen, endpoint=name, revision=revision(label))
-
-    # -- trouble ------------------------------------------------------------------------------
-
-    def _troubles(self) -> list[tuple[float, Callable[[], None]]]:
-        faults = self.faults
-        rates = (
-            (faults.worker_dies, self._worker_dies),
-            (faults.worker_leaves, self._worker_leaves),
-            (faults.worker_hangs, self._worker_hangs),
-            (faults.link_breaks, self._link_breaks),
-            (faults.group_dies, self._group_dies),
-            (faults.group_flaps, self._group_flaps),
-            (faults.suspend, self._suspend),
-            (faults.reboot, self._reboot),
-            (faults.supervisor_dies, self._supervisor_dies),
-            (faults.operator, self._operator),
-            (faults.settings, self._settings),
-            (faults.removal, self._removal),
-        )
-        return [(rate, trouble) for rate, trouble in rates if rate > 0.0]
-
-    def _plan_trouble(self) -> None:
-        total = sum(rate for rate, _ in self._rates)
-        self.later(self.rng.expovariate(total), self._trouble)
-
-    def _trouble(self) -> None:
-        if self.is_calm:
-            return
-        weights = [rate for rate, _ in self._rates]
-        self.rng.choices(self._rates, weights)[0][1]()
-        self._plan_trouble()
-
-    def _worker(self) -> Worker | None:
-        workers = list(self.dataplane.workers.values())
-        return self.rng.choice(workers) if workers else None
-
-    def _worker_dies(self) -> None:
-        if (worker := self._worker()) is not None:
-            self.say("worker {} dies", worker.start_id)
-            self.dataplane.end(worker, is_clean=False)
-
-    def _worker_leaves(self) -> None:
-        if (worker := self._worker()) is not None and not worker.is_hung:
-            self.say("worker {} leaves", worker.start_id)
-            self.dataplane.end(worker, is_clean=True)
-
-    def _worker_hangs(self) -> None:
-        if (worker := self._worker()) is not None:
-            self.say("worker {} hangs", worker.start_id)
-            self.dataplane.hang(worker, self.rng.choice((2.0, 10.0, 1e6)))
-
-    def _link_breaks(self) -> None:
-        if (worker := self._worker()) is not None:
-            self.say("the link of {} breaks", worker.start_id)
-            self.dataplane.disconnect(worker, for_s=self.rng.choice((0.1, 1.0, 20.0)))
-
-    def _group_dies(self) -> None:
-        if (process := self.engine.any_running()) is not None:
-            self.say("{} dies", process.group)
-            self.engine.die(process)
-
-    def _group_flaps(self) -> None:
-        process = self.engine.any_running()
-        if process is not None and process.is_healthy:
-            self.say("{} fails its probes", process.group)
-            self.engine.turn(process, is_healthy=False)
-            self.later(self.rng.choice((0.5, 3.0, 20.0)), self.engine.turn, process, True)
-
-    def _suspend(self) -> None:
-        """Everything stands still, except for time and for those who wait elsewhere."""
-        asleep_s = self.rng.choice((5.0, 60.0, 600.0))
-        self.say("the machine sleeps for {}", asleep_s)
-        self._pass(asleep_s)
-
-    def _pass(self, asleep_s: float) -> None:
-        self.now += asleep_s
-        self._agenda = [(at + asleep_s, n, what, given) for at, n, what, given in self._agenda]
-
-    def _reboot(self) -> None:
-        """The machine restarts: no process is left, and its clock starts again."""
-        self.say("the machine restarts")
-        self._all_workers_die()
-        self.engine.processes.clear()
-        self.crash()
-        self.dataplane.ended = []
-        self.boot += 1
-        self._pass(self.rng.uniform(1.0, 30.0))
-        self.shift(self.rng.uniform(0.0, 50.0) - self.now)
-
-    def shift(self, delta_s: float) -> None:
-        """Let the clock of a new boot be the one that everything is measured with."""
-        self.now += delta_s
-        self._agenda = [(at + delta_s, n, what, given) for at, n, what, given in self._agenda]
-        held = self.dataplane.held
-        self.dataplane.held = {group: until + delta_s for group, until in held.items()}
-        self.witness.rebooted()
-
-    def _supervisor_dies(self) -> None:
-        self.say("the supervisor dies and the next run ends all workers")
-        self._all_workers_die()
-        self.dataplane.ended = []
-        self.crash()
-
-    def _all_workers_die(self) -> None:
-        for worker in list(self.dataplane.workers.values()):
-            self.dataplane.end(worker, is_clean=False, is_told=False)
-
-    # -- people -------------------------------------------------------------------------------
-
-    def _operator(self) -> None:
-        rng = self.rng
-        name = rng.choice(list(self.registry))
-        draw = rng.random()
-        if draw < 0.1:
-            self.tell(events.ScaleAsked, endpoint=name, replicas=rng.randint(1, 3))
-        elif draw < 0.15:
-            self.max_concurrent = rng.randint(1, 2)
-            if events.LimitsApplied in EVENT_TABLE:
-                self.tell(events.LimitsApplied, max_concurrent=self.max_concurrent)
-        else:
-            kind, told = rng.choice(VERBS)
-            self.tell(kind, endpoint=name, **told)
-
-    def _settings(self) -> None:
-        name = self.rng.choice(list(self.registry))
-        if name in self.config:
-            self.apply(changed(self.rng, self.config[name]))
-
-    def apply(self, settings: EndpointSettings) -> None:
-        """Write an endpoint into the config and apply it."""
-        self.config[settings.name] = settings
-        self.tell(events.SettingsApplied, endpoint=settings.name, settings=settings)
-
-    def _removal(self) -> None:
-        name = self.rng.choice(list(self.registry))
-        if name in self.config:
-            gone = self.config.pop(name)
-            self.tell(events.EndpointRemoved, endpoint=name)
-            self.later(self.rng.choice((0.5, 20.0, 120.0)), self.back, gone)
-
-    def back(self, settings: EndpointSettings) -> None:
-        """An endpoint that was taken out comes back."""
-        if settings.name not in self.config:
-            self.apply(settings)
-            self._poll(settings.name)
-            for worker in list(
-                self.dataplane.workers.values()
-            ):  # NARROWED: a new endpoint knows no slot
-                self.dataplane.disconnect(worker, for_s=0.1)
 
     # -- calm ---------------------------------------------------------------------------------
 
@@ -419,7 +274,8 @@ class World:
         for what, given in calls:
             self.later(1.0, what, *given)
         for worker in list(self.dataplane.workers.values()):
-            self.dataplane.revive(worker)
+            if worker.link is None:  # the controller can't know those; others it must replace
+                self.dataplane.revive(worker)
         for name in self.registry:
             if self.rng.random() < 0.8:
                 self.registry_shows(name, good=True)
@@ -437,5 +293,5 @@ class World:
                 kind = events.ResumeAsked if rollout.is_paused else events.PromoteAsked
                 self.tell(kind, endpoint=state.name)
             if state.newest != self.registry[state.name]:
-                self._poll(state.name)
+                self.poll(state.name)
         self.later(5.0, self._help)
