@@ -21,10 +21,12 @@ from support.config_support import (
 from trafficmgr.config.load import ConfigError, load
 from trafficmgr.config.settings import Address, EndpointConfig, RegistrySettings, UpdatePolicy
 from trafficmgr.core.model import (
+    CandidateReplicas,
     ContainerTemplate,
     EndpointSettings,
     GroupTemplate,
     HttpCheck,
+    OnNewer,
     Probe,
     Publish,
     Resources,
@@ -74,7 +76,8 @@ OTHER_ENDPOINT_KEYS = """\
     drain: {http: 2s, websocket: 3s}
     rollout:
       {strategy: canary, min_ready: 4s, deadline: 5s, watch: 6s, keep_previous: 8s,
-       steps: [{weight: 99, hold: 0}]}
+       candidate_replicas: scaled, on_newer: ignore,
+       steps: [{weight: 98, hold: 0}, {weight: 99, hold: 1s, pause: true, deadline: 9s}]}
     port: 9090
     hosts:"""
 
@@ -158,10 +161,16 @@ def test_everything_in_the_annotated_reference_arrives(monkeypatch: pytest.Monke
             ),
             port=8080,
             replicas=2,
-            steps=(Step(weight_pct=10, hold_s=30.0), Step(weight_pct=50, hold_s=30.0)),
+            steps=(
+                Step(weight_pct=0, hold_s=30.0),
+                Step(weight_pct=10, hold_s=30.0),
+                Step(weight_pct=50, hold_s=0.0, pause=True, deadline_s=120.0),
+            ),
         ),
         update=UpdatePolicy(every_s=30.0),
     )
+    assert found.max_concurrent == 2
+    assert found.endpoints["api"].settings.steps == (Step(weight_pct=0, hold_s=30.0),)
 
 
 def test_what_is_left_out_is_what_the_core_says(tmp_path: Path) -> None:
@@ -194,7 +203,7 @@ def test_what_is_left_out_is_what_the_core_says(tmp_path: Path) -> None:
 def test_every_key_of_an_endpoint_reaches_the_core(tmp_path: Path) -> None:
     """Each value differs from its default, so that a forgotten or crossed key shows."""
     text = changed(
-        ("listen:\n", "fence: 7s\nworkers: 4\nlisten:\n"),
+        ("listen:\n", "fence: 7s\nworkers: 4\nmax_concurrent: 9\nlisten:\n"),
         ("    hosts:", OTHER_ENDPOINT_KEYS),
         ("[8080]", OTHER_CONTAINER_KEYS),
     )
@@ -211,7 +220,12 @@ def test_every_key_of_an_endpoint_reaches_the_core(tmp_path: Path) -> None:
         publish=Publish.groups,
         ttl_s=60,
         ttl_grace_s=1,
-        steps=(Step(weight_pct=99, hold_s=0),),
+        steps=(
+            Step(weight_pct=98, hold_s=0),
+            Step(weight_pct=99, hold_s=1, pause=True, deadline_s=9),
+        ),
+        candidate_replicas=CandidateReplicas.scaled,
+        on_newer=OnNewer.ignore,
         min_ready_s=4,
         deadline_s=5,
         watch_s=6,
@@ -227,9 +241,10 @@ def test_every_key_of_an_endpoint_reaches_the_core(tmp_path: Path) -> None:
         check=TcpCheck(port=9090), every_s=10, timeout_s=11, rise=4, fall=5
     )
     assert found.workers == 4
+    assert found.max_concurrent == 9
 
 
-@pytest.mark.parametrize("name", ["example.yaml", "shop.yaml", "direct.yaml"])
+@pytest.mark.parametrize("name", ["example.yaml", "shop.yaml", "direct.yaml", "blue-green.yaml"])
 def test_the_examples_are_in_order(name: str) -> None:
     assert load(FOLDER / name).endpoints
 

@@ -92,7 +92,6 @@ def test_a_key_of_a_later_version_is_no_typing_mistake(tmp_path: Path, text: str
         (f"runtime: docker\n{GOOD}", "docker", "write embedded"),
         (f"runtime: {{kind: docker}}\n{GOOD}", "docker", "write embedded"),
         (f"runtime: kubernetes\n{GOOD}", "kubernetes", "write embedded"),
-        (in_endpoint("rollout: {strategy: blue-green}"), "blue-green", "write canary"),
         (with_lines("rootfs: image", after="replicas: 2"), "image", "write host"),
     ],
 )
@@ -176,25 +175,12 @@ def test_a_name_that_does_not_fit_is_pointed_at_itself(tmp_path: Path) -> None:
     assert pointed_at(problem) == "Shop_1"
 
 
-@pytest.mark.parametrize(
-    ("steps", "pointed", "sentence", "hint"),
-    [
-        ("[]", "[]", "is empty", "write "),
-        ("[{weight: 100, hold: 1s}]", "100", "is 100", "100 comes by itself"),
-        ("[{weight: 0, hold: 1s}]", "0", "is not a weight", "1 to 99"),
-        ("[{weight: 10%, hold: 1s}]", "10%", "is not a weight", "1 to 99"),
-        ("[{weight: 9, hold: 1s}, {weight: 9, hold: 1s}]", "9", "is not more than the 9", "rise"),
-        ("[{weight: 9}]", "{weight: 9}", 'has no "hold"', "add hold: 10s"),
-    ],
-)
-def test_steps_rise_and_stop_below_100(
-    tmp_path: Path, steps: str, pointed: str, sentence: str, hint: str
-) -> None:
-    problem = only_problem(tmp_path, in_endpoint(f"rollout: {{steps: {steps}}}"))
+@pytest.mark.parametrize("number", ["0", "-1", "1001", "two", "true", "1.5"])
+def test_at_least_one_endpoint_may_be_rolled_out(tmp_path: Path, number: str) -> None:
+    problem = only_problem(tmp_path, f"max_concurrent: {number}\n{GOOD}")
 
-    assert pointed_at(problem) == pointed
-    assert sentence in problem.text
-    assert hint in problem.hint
+    assert problem.text.startswith('"max_concurrent" is ')
+    assert pointed_at(problem) == number
 
 
 # -- what must hold between them ------------------------------------------------------------------

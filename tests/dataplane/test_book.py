@@ -1,5 +1,7 @@
 """What a worker knows: swaps are whole, acknowledgements exact, choices by the table's rules."""
 
+import pytest
+
 from trafficmgr.core.model import Publish, Tcp
 from trafficmgr.core.routing import Share, Table, Target, Zone, Zones
 from trafficmgr.dataplane.book import Book
@@ -125,6 +127,69 @@ def test_a_host_that_moved_to_another_endpoint_stays_there() -> None:
     book.apply(table(2, {"v1": (100, "g1")}, hosts="shop.test"))
 
     assert book.by_host["old.test"].table.endpoint == "api"
+
+
+@pytest.mark.parametrize("is_removed_first", [True, False])
+def test_an_endpoint_with_nothing_to_reach_takes_no_host_from_another(
+    *, is_removed_first: bool
+) -> None:
+    """An endpoint that was removed and its successor under another name, in any order."""
+    book = Book("0-a")
+    both = [
+        table(9, {}, endpoint="old"),
+        table(1, {"v1": (100, "g2")}, endpoint="new"),
+    ]
+
+    for one in both if is_removed_first else both[::-1]:
+        book.apply(one)
+
+    assert book.by_host["shop.test"].table.endpoint == "new"
+
+
+def test_an_endpoint_that_was_removed_is_known_and_has_nothing_to_reach() -> None:
+    book = Book("0-a")
+    book.apply(table(1, {"v1": (100, "g1")}))
+
+    book.apply(table(2, {}))
+
+    assert chosen(book, 0.5) is None
+    assert book.generations() == {"shop": 2}
+    assert book.applied("shop").generation == 2
+
+
+def test_a_table_that_gives_a_group_another_address_is_refused_whole() -> None:
+    """An address belongs to one group for life (promise 13); the table before is served on."""
+    book = Book("0-a")
+    book.apply(table(1, {"v1": (100, "g1 g2")}))
+    wrong = table(2, {"v2": (100, "g3 g1")})
+    (share,) = wrong.shares
+    moved = share.targets[1].but(dial=Tcp(address="127.77.0.9", port=80))
+    wrong = wrong.but(shares=(share.but(targets=(share.targets[0], moved)),))
+
+    with pytest.raises(AssertionError, match=r"g1 .* was at .*127\.77\.0\.1"):
+        book.apply(wrong)
+
+    assert book.generations() == {"shop": 1}
+    assert {chosen(book, 0.5) for _ in range(4)} == {"g1", "g2"}
+
+
+def test_a_group_that_is_fronted_at_another_port_keeps_its_books() -> None:
+    book, dropped = Book("0-a"), list[str]()
+    book.on_withdrawn.append(lambda upstream: dropped.append(upstream.group))
+    book.apply(table(1, {"v1": (100, "g1")}))
+    g1 = book.by_host["shop.test"].lanes[0].upstreams[0]
+    g1.requests = 1
+    other = table(2, {"v1": (100, "g1")})
+    (share,) = other.shares
+    dial = Tcp(address="127.77.0.1", port=81)
+
+    book.apply(other.but(shares=(share.but(targets=(Target(group="g1", dial=dial),)),)))
+
+    assert book.by_host["shop.test"].lanes[0].upstreams == [g1]
+    assert (g1.dial, g1.is_withdrawn) == (dial, False)
+    assert dropped == ["g1"]  # its idle connections, which lead to the port of before
+    book.apply(table(3, {}))
+    assert book.applied("shop").http_busy == ("g1",)
 
 
 def test_zones_only_move_forward() -> None:

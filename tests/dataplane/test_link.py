@@ -60,6 +60,12 @@ class Controller:
         self._writer.write(data)
 
     async def next(self) -> frames.Frame:
+        """Return the next frame; counts go along with most things and are passed over."""
+        while isinstance(frame := await self.next_of_all(), frames.Counts):
+            pass
+        return frame
+
+    async def next_of_all(self) -> frames.Frame:
         async with asyncio.timeout(DEADLINE_S):
             return await self._frames.get()
 
@@ -144,6 +150,25 @@ async def test_an_old_table_is_acknowledged_with_what_is_served(
     assert link.is_up
 
 
+async def test_counts_go_out_with_a_hello_and_with_each_new_table_before_it_is_acknowledged(
+    controller: Controller, link: Link, book: Book
+) -> None:
+    """So that the controller can tell what was served under which weights."""
+    await controller.next()
+    greeting = await controller.next_of_all()
+    await controller.next()
+    book.by_endpoint["shop"].lanes[0].tally.requests = 5
+
+    controller.send(frames.encode(frames.TableSent(table=table(4, "shop-2"))))
+
+    counts = await controller.next_of_all()
+    assert isinstance(greeting, frames.Counts)
+    assert isinstance(counts, frames.Counts)
+    assert counts.endpoints["shop"]["r"].requests == 5
+    assert isinstance(await controller.next_of_all(), frames.Applied)
+    assert link.is_up
+
+
 async def test_zones_are_applied(controller: Controller, link: Link, book: Book) -> None:
     await controller.next()
     seen = asyncio.Event()
@@ -174,7 +199,7 @@ async def test_news_is_said_once(controller: Controller, link: Link, book: Book)
     link.report()
 
     assert await controller.next() == frames.Applied(endpoint="shop", generation=4)
-    assert isinstance(await controller.next(), frames.Counts)
+    assert isinstance(await controller.next_of_all(), frames.Counts)
     assert not link.is_awaited
 
 
@@ -251,7 +276,7 @@ async def test_bye_is_the_last_frame_and_nobody_comes_back(
     await link.bye(DEADLINE_S)
     link.report()
 
-    assert isinstance(await controller.next(), frames.Counts)
+    assert isinstance(await controller.next_of_all(), frames.Counts)
     assert await controller.next() == frames.Bye(
         start_id="start-1", answered={"shop": {"shop-1": 9.5}}
     )

@@ -12,7 +12,7 @@ from support.proxy_support import OK, App, Client, Rig, read_head, read_message,
 from trafficmgr.core.model import Publish, Via
 from trafficmgr.core.routing import Share, Table, Target
 from trafficmgr.dataplane import client as client_module
-from trafficmgr.dataplane.book import Upstream
+from trafficmgr.dataplane.routes import Upstream
 
 POST = b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 5\r\n\r\nhello"
 

@@ -12,6 +12,7 @@ from trafficmgr.config.document import Loc
 from trafficmgr.config.settings import Address
 from trafficmgr.config.shape import ContainerShape, EndpointShape, FileShape, ProbeShape, ZoneShape
 from trafficmgr.config.wording import Fault
+from trafficmgr.core.routing import PREVIEW_PREFIX
 
 
 def faults_of(file: FileShape, broken: frozenset[str]) -> Iterator[Fault]:
@@ -94,6 +95,21 @@ def _hosts(file: FileShape, broken: frozenset[str]) -> Iterator[Fault]:
             owner.setdefault(host, name)
             if endpoint.publish == "groups" and not broken & {"zones"}:
                 yield from _zoneless(loc, host, file.zones)
+    yield from _previews(file, owner)
+
+
+def _previews(file: FileShape, owner: dict[str, str]) -> Iterator[Fault]:
+    """Yield hosts that are named as the preview of another is."""
+    for name, endpoint in file.endpoints.items():
+        for index, host in enumerate(endpoint.hosts):
+            previewed = host.removeprefix(PREVIEW_PREFIX)
+            if previewed != host and previewed in owner:
+                text = (
+                    f'host "{host}" of endpoint "{name}" is the name at which a new revision of'
+                    f' "{owner[previewed]}" is previewed'
+                )
+                loc: Loc = ("endpoints", name, "hosts", index)
+                yield Fault(loc, text, f"give it a name other than {PREVIEW_PREFIX}{previewed}")
 
 
 def _zoneless(loc: Loc, host: str, zones: list[ZoneShape]) -> Iterator[Fault]:

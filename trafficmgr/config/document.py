@@ -109,14 +109,14 @@ class Document:
         return value
 
 
-def read(path: Path) -> Document:
-    """Read a file.
+def read(path: Path, data: bytes | None = None) -> Document:
+    """Read a file, or `data` in its place.
 
     Raises:
         ConfigError: It can't be read, is no text, no YAML, or empty.
     """
     document = Document(path, [])
-    text = _decoded(path, _bytes_of(path))
+    text = _decoded(path, bytes_of(path) if data is None else data)
     document.lines = text.splitlines()
     node = _composed(document, text)
     if node is None:
@@ -128,7 +128,12 @@ def read(path: Path) -> Document:
     return document
 
 
-def _bytes_of(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """Return what is in a file.
+
+    Raises:
+        ConfigError: It can't be read, or is too large.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)

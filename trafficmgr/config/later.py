@@ -18,11 +18,9 @@ LATER_KEYS: dict[str, frozenset[str]] = {
     ),
     "ProbeShape": frozenset({"exec"}),
     "UpdateShape": frozenset(
-        {"schedule", "cron", "freeze", "tags", "match", "webhook", "signatures", "on_newer"}
+        {"schedule", "cron", "freeze", "tags", "match", "webhook", "signatures"}
     ),
-    "RolloutShape": frozenset(
-        {"gates", "compare", "on_newer", "queue", "freeze", "schedule", "approval"}
-    ),
+    "RolloutShape": frozenset({"gates", "compare", "freeze", "schedule", "approval"}),
     "DrainShape": frozenset({"tcp"}),
 }
 """Shape -> keys that belong there one day."""
@@ -30,7 +28,6 @@ LATER_KEYS: dict[str, frozenset[str]] = {
 LATER_VALUES: dict[str, frozenset[str]] = {
     "runtime": frozenset({"docker", "podman", "kubernetes"}),
     "rootfs": frozenset({"image"}),
-    "strategy": frozenset({"blue-green"}),
     "policy": frozenset({"semver", "newest", "tag", "pattern"}),
 }
 """Key -> values that it will take one day."""

@@ -12,26 +12,26 @@ from typing import Any
 from pydantic import ValidationError
 
 from trafficmgr.config import checks, translate
-from trafficmgr.config.document import Document, Loc, read
+from trafficmgr.config.document import Document, Loc, bytes_of, read
 from trafficmgr.config.problems import ConfigError, Problem, Span
 from trafficmgr.config.settings import Settings
 from trafficmgr.config.shape import FileShape
 from trafficmgr.config.wording import Fault, fault_of, where
 
-__all__ = ["ConfigError", "load"]
+__all__ = ["ConfigError", "bytes_of", "load"]
 
 UNCHECKED = frozenset({"ttl", "ttl_grace", "update", "rollout", "drain"})
 """Keys of an endpoint that no check asks for: without them the rest can still be checked."""
 
 
-def load(path: Path) -> Settings:
-    """Return the settings in a file.
+def load(path: Path, data: bytes | None = None) -> Settings:
+    """Return the settings in a file, or in `data` as if the file had it.
 
     Raises:
         ConfigError: The file can't be used; the text has every problem, with its place and what
             to write instead. The command line shows it and exits 2.
     """
-    document = read(path)
+    document = read(path, data)
     if not isinstance(document.data, dict):
         text = "the file is not a mapping"
         raise ConfigError([document.problem(Span(1, 1), text, "see config/example.yaml")])

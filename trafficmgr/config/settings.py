@@ -54,7 +54,8 @@ class Settings:
     """A whole configuration file.
 
     `advertise` is what DNS answers for `publish: proxy`; `address_pool` is an IPv4 network;
-    `registries` is keyed by the registry's name as image references have it.
+    `registries` is keyed by the registry's name as image references have it; `max_concurrent` is
+    how many endpoints may be rolled out at once.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Settings:
     address_pool: str
     workers: int
     runtime: str
+    max_concurrent: int
     zones: tuple[Zone, ...]
     registries: dict[str, RegistrySettings]
     endpoints: dict[str, EndpointConfig]

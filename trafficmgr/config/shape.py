@@ -3,92 +3,69 @@
 One class per mapping. The text under a key is its documentation, and the JSON Schema for editors
 is made from this page, so a key is described here once. Defaults that the core decides by are
 taken from the core. What concerns more than one mapping is in `checks`; what the values mean
-inside is in `translate`.
+inside is in `translate`. What a single value takes is in `scalars`.
 """
 
-import os
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
-from trafficmgr.config import names, units
+from trafficmgr.config import units
 from trafficmgr.config.problems import UnfitError
-from trafficmgr.config.settings import Address, UpdatePolicy
+from trafficmgr.config.scalars import (
+    DEFAULT_POOL,
+    Argument,
+    Count,
+    Cpu,
+    DnsName,
+    Duration,
+    EnvValue,
+    Flag,
+    Image,
+    Ip,
+    Listen,
+    Mailbox,
+    Name,
+    PathText,
+    Pool,
+    Port,
+    PositiveDuration,
+    Registry,
+    Size,
+    Ttl,
+    UrlPath,
+    Variable,
+    Weight,
+    Workers,
+    WorkingDir,
+    worker_count,
+)
+from trafficmgr.config.settings import UpdatePolicy
+from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import ContainerTemplate, EndpointSettings, Probe, Step
-
-DEFAULT_POOL = "127.77.0.0/16"
-MAX_WORKERS = 256
-ALL_PCT = 100
-
-
-def _text(example: str, **more: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "examples": [example], **more})
 
 
 def _defaults(noun: type[msgspec.Struct]) -> dict[str, Any]:
     return {field.name: field.default for field in msgspec.structs.fields(noun)}
 
 
-def _workers(value: object) -> int:
-    """Return a number of workers; `auto` is one for each CPU that we may use."""
-    if value == "auto":
-        return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_WORKERS:
-        return value
-    raise UnfitError(
-        "is not a number of workers", f"write auto, or a number from 1 to {MAX_WORKERS}"
-    )
-
-
-def _env_value(value: object) -> str:
-    """Return a variable's value. A boolean could mean yes, True or 1, so its text is asked for."""
-    if isinstance(value, str) and "\0" not in value:
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise UnfitError("is not text", 'write it in quotes: "{written}"')
-
-
-def _variable(value: object) -> str:
-    if not isinstance(value, str) or not value or "=" in value or not value.isprintable():
-        raise UnfitError("is not the name of a variable", "write a name such as GREETING")
-    return value
-
-
-def _path(value: object) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise UnfitError("is not a path", "write a path such as ./state")
-    if value.startswith("~"):
-        raise UnfitError("starts with ~, which is not expanded", "write the whole path")
-    return value
-
-
-def _working_dir(value: object) -> str:
-    path = _path(value)
-    if not path.startswith("/") or ".." in path.split("/"):
-        raise UnfitError("is not an absolute path", "write a path inside the image, such as /app")
-    return path
-
-
-def _url_path(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith("/"):
-        raise UnfitError("is not a path", "write a path such as /healthz")
-    if not value.isascii() or not value.isprintable() or " " in value or "#" in value:
-        raise UnfitError("has characters that a request can't carry", "write them as %20 and so on")
-    return value
-
-
-def _argument(value: object) -> str:
-    if isinstance(value, str) and "\0" not in value:
-        return value
-    raise UnfitError("is not text", 'write it in quotes: "{written}"')
-
-
 def _rising(steps: "list[StepShape]") -> "list[StepShape]":
     """Return the steps if each gives the candidate more than the one before."""
     for index, (one, other) in enumerate(pairwise(steps), 1):
+        if other.weight == 0:
+            raise UnfitError(
+                "is 0, which is a preview and comes before any weight",
+                "only the first step can be a preview",
+                at=(index, "weight"),
+            )
         if other.weight <= one.weight:
             raise UnfitError(
                 f"is not more than the {one.weight} of the step before",
@@ -97,57 +74,6 @@ def _rising(steps: "list[StepShape]") -> "list[StepShape]":
             )
     return steps
 
-
-def _weight(value: object) -> int:
-    if value == ALL_PCT:
-        raise UnfitError("is 100", "remove this step: 100 comes by itself after the last one")
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < ALL_PCT:
-        return value
-    raise UnfitError("is not a weight", "write a whole number of per cent, 1 to 99")
-
-
-Duration = Annotated[
-    float, PlainValidator(units.duration), _text("10s", pattern=units.DURATION_PATTERN)
-]
-PositiveDuration = Annotated[
-    float, PlainValidator(units.positive_duration), _text("10s", pattern=units.DURATION_PATTERN)
-]
-Ttl = Annotated[int, PlainValidator(units.ttl), _text("10s", pattern=units.DURATION_PATTERN)]
-Size = Annotated[int, PlainValidator(units.size), _text("256MiB", pattern=units.SIZE_PATTERN)]
-Name = Annotated[str, PlainValidator(names.name), _text("web", pattern=names.NAME_PATTERN)]
-DnsName = Annotated[str, PlainValidator(names.dns_name), _text("shop.apps.test")]
-Mailbox = Annotated[str, PlainValidator(names.mailbox), _text("hostmaster@apps.test")]
-Image = Annotated[
-    names.Image, PlainValidator(names.image), _text("registry.example.com/shop/web:stable")
-]
-Registry = Annotated[str, PlainValidator(names.registry), _text("registry.example.com")]
-Listen = Annotated[Address, PlainValidator(names.listen_address), _text("127.0.0.1:8080")]
-Ip = Annotated[str, PlainValidator(names.ip), _text("192.0.2.10")]
-Pool = Annotated[str, PlainValidator(names.loopback_pool), _text(DEFAULT_POOL)]
-PathText = Annotated[str, PlainValidator(_path), _text("./state")]
-WorkingDir = Annotated[str, PlainValidator(_working_dir), _text("/app")]
-UrlPath = Annotated[str, PlainValidator(_url_path), _text("/healthz")]
-Argument = Annotated[str, PlainValidator(_argument), _text("--verbose")]
-Variable = Annotated[str, PlainValidator(_variable), _text("GREETING")]
-EnvValue = Annotated[
-    str, PlainValidator(_env_value), WithJsonSchema({"type": ["string", "integer"]})
-]
-Workers = Annotated[
-    int,
-    PlainValidator(_workers),
-    WithJsonSchema(
-        {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}]}
-    ),
-]
-Port = Annotated[int, Field(strict=True, ge=1, le=65535, examples=[8080])]
-Count = Annotated[int, Field(strict=True, ge=1, le=1000, examples=[2])]
-Weight = Annotated[
-    int,
-    PlainValidator(_weight),
-    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 99, "examples": [10]}),
-]
-Flag = Annotated[bool, Field(strict=True)]
-Cpu = Annotated[float, Field(strict=True, gt=0, le=1024, allow_inf_nan=False, examples=[0.5])]
 
 _ENDPOINT = _defaults(EndpointSettings)
 _CONTAINER = _defaults(ContainerTemplate)
@@ -248,13 +174,44 @@ class UpdateShape(Shape):
     """How often to ask the registry, with some jitter."""
 
 
+def _check_end(hold_s: float | None, *, pause: bool) -> None:
+    """Raise UnfitError unless something says how long it lasts."""
+    if hold_s is None and not pause:
+        raise UnfitError(
+            'has no "hold"', "add hold: 10s, or pause: true to wait for `trafficmgr promote`"
+        )
+
+
 class StepShape(Shape):
-    """One stage of a rollout."""
+    """One stage of a rollout. It ends by its hold, or, with `pause`, by `trafficmgr promote`."""
 
     weight: Weight
-    """The candidate's share of the traffic, in per cent."""
-    hold: Duration
+    """The candidate's share of the traffic, in per cent; 0 is a preview, in the first step only."""
+    hold: Duration | None = None
     """How long it stays there."""
+    pause: Flag = False
+    """Whether it waits for `trafficmgr promote`, however long; then the hold is not looked at."""
+    deadline: PositiveDuration | None = None
+    """How long this step may go without progress; by default the rollout's deadline."""
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Self:
+        _check_end(self.hold, pause=self.pause)
+        return self
+
+
+class PreviewShape(Shape):
+    """How long a new revision is looked at before everybody gets it."""
+
+    hold: Duration | None = None
+    """How long it is there for `preview.<host>` only."""
+    pause: Flag = False
+    """Whether it waits for `trafficmgr promote`, however long; then the hold is not looked at."""
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Self:
+        _check_end(self.hold, pause=self.pause)
+        return self
 
 
 def _default_steps() -> list[StepShape]:
@@ -268,12 +225,18 @@ def _default_steps() -> list[StepShape]:
 class RolloutShape(Shape):
     """How an endpoint moves to a new revision."""
 
-    strategy: Literal["canary"] = "canary"
-    """`canary`: in steps of rising weight."""
+    strategy: Literal["canary", "blue-green"] = "canary"
+    """`canary`: in steps of rising weight. `blue-green`: all at once, after a preview if any."""
     steps: Annotated[list[StepShape], AfterValidator(_rising), Field(min_length=1)] = Field(
         default_factory=_default_steps, examples=[[{"weight": 10, "hold": "30s"}]]
     )
     """The stages, with rising weights below 100, which comes by itself; by default 5, 25, 50."""
+    preview: PreviewShape | None = None
+    """With blue-green: how long the new revision is there for `preview.<host>` only."""
+    candidate_replicas: Literal["full", "scaled"] = _ENDPOINT["candidate_replicas"].value
+    """How many groups a new revision starts: all at once, or as many as its next weight needs."""
+    on_newer: Literal["supersede", "queue", "ignore"] = _ENDPOINT["on_newer"].value
+    """What a newer image does to the rollout under way."""
     min_ready: Duration = _ENDPOINT["min_ready_s"]
     """How long a new group must stay ready before it counts."""
     deadline: PositiveDuration = _ENDPOINT["deadline_s"]
@@ -282,6 +245,22 @@ class RolloutShape(Shape):
     """How long a promoted revision is watched and goes back by itself if it fails."""
     keep_previous: Duration = _ENDPOINT["keep_previous_s"]
     """How long the revision before is kept warm, for an instant undo."""
+
+    @model_validator(mode="after")
+    def _is_of_one_strategy(self) -> Self:
+        if self.strategy == "blue-green" and "steps" in self.model_fields_set:
+            raise UnfitError(
+                "has no place in blue-green, which moves all traffic at once",
+                "remove it; preview: {hold: 30s} looks at the new revision before that",
+                at=("steps",),
+            )
+        if self.strategy == "canary" and self.preview is not None:
+            raise UnfitError(
+                "belongs to blue-green",
+                "write strategy: blue-green, or begin the steps with {weight: 0, hold: 30s}",
+                at=("preview",),
+            )
+        return self
 
 
 class DrainShape(Shape):
@@ -365,12 +344,14 @@ class FileShape(Shape):
     """What DNS answers for `publish: proxy`; by default the HTTP listen addresses."""
     address_pool: Pool = DEFAULT_POOL
     """The loopback network that groups get their addresses from."""
-    workers: Workers = Field(default_factory=lambda: _workers("auto"))
+    workers: Workers = Field(default_factory=lambda: worker_count("auto"))
     """How many data-plane processes run; `auto` is one for each CPU that may be used."""
     runtime: Literal["embedded"] = "embedded"
     """What runs the groups: `embedded` needs no Docker and no root."""
     fence: PositiveDuration = _ENDPOINT["fence_s"]
     """How long a worker may take to acknowledge a table before it is restarted."""
+    max_concurrent: Count = _defaults(Fleet)["max_concurrent"]
+    """How many endpoints may have a rollout under way at once; the others wait their turn."""
     zones: list[ZoneShape] = []
     """The DNS zones that are answered."""
     registries: dict[Registry, RegistryShape] = {}

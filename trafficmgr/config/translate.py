@@ -13,13 +13,16 @@ from trafficmgr.config.shape import (
     FileShape,
     ProbeShape,
     RegistryShape,
+    RolloutShape,
     ZoneShape,
 )
 from trafficmgr.core.model import (
+    CandidateReplicas,
     ContainerTemplate,
     EndpointSettings,
     GroupTemplate,
     HttpCheck,
+    OnNewer,
     Probe,
     Publish,
     Resources,
@@ -41,6 +44,7 @@ def settings_of(file: FileShape, path: Path) -> Settings:
         address_pool=file.address_pool,
         workers=file.workers,
         runtime=file.runtime,
+        max_concurrent=file.max_concurrent,
         zones=tuple(map(_zone, file.zones)),
         registries={name: _registry(shape, folder) for name, shape in file.registries.items()},
         endpoints={
@@ -78,7 +82,9 @@ def _endpoint(name: str, shape: EndpointShape, fence_s: float) -> EndpointSettin
         publish=Publish(shape.publish),
         ttl_s=shape.ttl,
         ttl_grace_s=shape.ttl_grace,
-        steps=tuple(Step(weight_pct=step.weight, hold_s=step.hold) for step in rollout.steps),
+        steps=_steps(rollout),
+        candidate_replicas=CandidateReplicas(rollout.candidate_replicas),
+        on_newer=OnNewer(rollout.on_newer),
         min_ready_s=rollout.min_ready,
         deadline_s=rollout.deadline,
         watch_s=rollout.watch,
@@ -87,6 +93,24 @@ def _endpoint(name: str, shape: EndpointShape, fence_s: float) -> EndpointSettin
         drain_websocket_s=drain.websocket,
         fence_s=fence_s,
         max_revisions=shape.max_revisions,
+    )
+
+
+def _steps(shape: RolloutShape) -> tuple[Step, ...]:
+    """Return the stages. Blue-green is nothing but a preview, and then everything at once."""
+    if shape.strategy == "blue-green":
+        preview = shape.preview
+        if preview is None:
+            return ()
+        return (Step(weight_pct=0, hold_s=preview.hold or 0.0, pause=preview.pause),)
+    return tuple(
+        Step(
+            weight_pct=step.weight,
+            hold_s=step.hold or 0.0,
+            pause=step.pause,
+            deadline_s=step.deadline,
+        )
+        for step in shape.steps
     )
 
 

@@ -5,156 +5,32 @@ them run in one thread, so that choosing a target and counting it in flight can 
 step (field/rollouts.md 3.3). A table swap is a pointer swap: a new `Route` takes the place of the
 old one, while `Upstream` objects live on for as long as anyone may still be talking to the group.
 
+A table with a preview is compiled into two routes, one for its hosts and one for `preview.<host>`
+of each. They share the upstreams, so that retirement sees all that is under way to a group, but
+neither ever serves for the other, and clients of a preview are counted apart: they chose it, so
+they say nothing of how weights work out.
+
 Nothing here logs, waits or starts a task.
 """
 
 from collections.abc import Callable
 
-from trafficmgr.core.model import Dial, Publish
-from trafficmgr.core.routing import Table, Zones, pick
+from trafficmgr.core.model import Dial, Publish, Tcp
+from trafficmgr.core.routing import PREVIEW_PREFIX, Share, Table, Zones
+from trafficmgr.dataplane.routes import Lane, Route, Seat, Tally, Upstream
 from trafficmgr.wire import frames
 
 
-class Tally:
-    """Cumulative counts of one revision of one endpoint; plain integers (DESIGN 7)."""
-
-    __slots__ = ("dns", "errors_5xx", "failures", "in_flight", "requests", "spilled")
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.errors_5xx = 0
-        self.failures: dict[str, int] = {}
-        self.dns = 0
-        self.spilled = 0
-        self.in_flight = 0
-
-    def fail(self, reason: str) -> None:
-        """Count a request that the proxy itself had to answer or break off."""
-        self.failures[reason] = self.failures.get(reason, 0) + 1
-
-    def frozen(self) -> frames.ShareCounts:
-        """Return the counts as they are reported."""
-        return frames.ShareCounts(
-            requests=self.requests,
-            errors_5xx=self.errors_5xx,
-            failures=dict(self.failures),
-            dns=self.dns,
-            spilled=self.spilled,
-            in_flight=self.in_flight,
-        )
-
-
-class Upstream:
-    """A group as this worker knows it, across tables.
-
-    `requests` and `tunnels` are what is under way now; `answered_at` is when a DNS answer last
-    carried its address (CLOCK_BOOTTIME, None: never); `refused_until` (loop time) is set when it
-    refused a connection; `pool` belongs to the proxy; `is_withdrawn` says that no table has it.
-    """
-
-    __slots__ = (
-        "answered_at",
-        "dial",
-        "group",
-        "is_withdrawn",
-        "pool",
-        "refused_until",
-        "requests",
-        "tally",
-        "tunnels",
-    )
-
-    def __init__(self, group: str, dial: Dial, tally: Tally) -> None:
-        self.group = group
-        self.dial = dial
-        self.tally = tally
-        self.requests = 0
-        self.tunnels = 0
-        self.answered_at: float | None = None
-        self.refused_until = 0.0
-        self.is_withdrawn = False
-        self.pool: list[object] = []
-
-    def __repr__(self) -> str:
-        """Show what a debugger wants to know."""
-        state = "withdrawn" if self.is_withdrawn else "in table"
-        return f"<Upstream {self.group} {state}, {self.requests} requests, {self.tunnels} tunnels>"
-
-
-class Lane:
-    """One share of a route: its upstreams take turns."""
-
-    __slots__ = ("revision", "tally", "turn", "upstreams", "weight_pct")
-
-    def __init__(self, revision: str, weight_pct: int, tally: Tally) -> None:
-        self.revision = revision
-        self.weight_pct = weight_pct
-        self.tally = tally
-        self.upstreams: list[Upstream] = []
-        self.turn = 0
-
-
-class Route:
-    """A table, compiled. It lives for one generation; `answers` caches what DNS encoded for it."""
-
-    __slots__ = ("answers", "lanes", "misses", "table")
-
-    def __init__(self, table: Table, lanes: tuple[Lane, ...], misses: Tally) -> None:
-        self.table = table
-        self.lanes = lanes
-        self.misses = misses
-        self.answers: dict[object, object] = {}
-
-    def choose(self, point: float, now: float) -> Upstream | None:
-        """Return the upstream for one more client, or None when nothing can be reached.
-
-        The share is drawn by weight. Upstreams that refused a connection lately are passed over
-        as long as there is another; a share without any spills to one with a weight above 0.
-
-        Args:
-            point: A number in [0, 1): random, or the client's bucket.
-            now: Loop time in seconds.
-        """
-        if not self.lanes:
-            return None
-        first = pick(self.table.shares, point)
-        lane = self.lanes[first]
-        upstream = _next_of(lane, now)
-        if upstream is not None:
-            return upstream
-        for other in self.lanes:
-            if other is not lane and other.weight_pct > 0:
-                upstream = _next_of(other, now)
-                if upstream is not None:
-                    lane.tally.spilled += 1
-                    return upstream
-        return _next_refused(lane) or next(filter(None, map(_next_refused, self.lanes)), None)
-
-
-def _next_of(lane: Lane, now: float) -> Upstream | None:
-    """Return the lane's next upstream that did not refuse lately."""
-    upstreams = lane.upstreams
-    for _ in upstreams:
-        lane.turn = turn = (lane.turn + 1) % len(upstreams)
-        if upstreams[turn].refused_until <= now:
-            return upstreams[turn]
-    return None
-
-
-def _next_refused(lane: Lane) -> Upstream | None:
-    """Return the lane's next upstream even if it refused: better than nothing (promise 9)."""
-    if not lane.upstreams or lane.weight_pct == 0:
-        return None
-    lane.turn = (lane.turn + 1) % len(lane.upstreams)
-    return lane.upstreams[lane.turn]
-
-
 class Book:
-    """Everything a worker knows. `by_host` keys are lower case, without port and last dot."""
+    """Everything a worker knows. Hosts are lower case, without port and last dot.
+
+    `preview_hosts` holds the names that previews made; a host of an endpoint goes before them.
+    """
 
     def __init__(self, start_id: str) -> None:
         self.start_id = start_id
         self.by_host: dict[str, Route] = {}
+        self.preview_hosts: dict[str, Route] = {}
         self.by_endpoint: dict[str, Route] = {}
         self.zones = Zones(generation=0, zones=(), advertise=())
         self.on_table: list[Callable[[Route], None]] = []
@@ -162,24 +38,38 @@ class Book:
         self.on_withdrawn: list[Callable[[Upstream], None]] = []
         self._upstreams: dict[str, dict[str, Upstream]] = {}
         self._tallies: dict[str, dict[str, Tally]] = {}
+        self._seats: dict[tuple[str, bool], Seat] = {}
 
     def apply(self, table: Table) -> bool:
-        """Serve this table from now on; returns False if it is not newer than the one served."""
+        """Serve this table from now on; returns False if it is not newer than the one served.
+
+        Raises:
+            AssertionError: A group has another address than before. Nothing is changed.
+        """
         old = self.by_endpoint.get(table.endpoint)
         if old is not None and table.generation <= old.table.generation:
             return False
-        route = self._compiled(table)
+        self._check_addresses(table)
+        route, preview = self._compiled(table), self._compiled_preview(table)
         if old is not None:
-            for host in old.table.hosts:
-                if self.by_host.get(host) is old:  # it may have moved to another endpoint
-                    del self.by_host[host]
-        for host in table.hosts:
-            self.by_host[host] = route
+            _drop(self.by_host, old.table.hosts, old.table)
+            _drop(self.preview_hosts, _preview_names(old.table), old.table)
+        self._give_hosts(route)
+        self.preview_hosts.update(dict.fromkeys(_preview_names(table), preview))
+        route.seat.newest, preview.seat.newest = route, preview
         self.by_endpoint[table.endpoint] = route
         self._withdraw(table)
         for listener in self.on_table:
             listener(route)
         return True
+
+    def route_of(self, host: str) -> Route | None:
+        """Return the route of a host, or of a preview."""
+        return self.by_host.get(host) or self.preview_hosts.get(host)
+
+    def hosts(self) -> set[str]:
+        """Return every name that leads somewhere."""
+        return self.by_host.keys() | self.preview_hosts.keys()
 
     def apply_zones(self, zones: Zones) -> None:
         """Be authoritative for these zones from now on."""
@@ -222,20 +112,68 @@ class Book:
         }
         return frames.Bye(start_id=self.start_id, answered=answered)
 
-    def _compiled(self, table: Table) -> Route:
-        known = self._upstreams.setdefault(table.endpoint, {})
-        lanes = []
-        for share in table.shares:
-            lane = Lane(share.revision, share.weight_pct, self._tally(table, share.revision))
+    def _check_addresses(self, table: Table) -> None:
+        """A group keeps its address for life (promise 13); its port follows the settings."""
+        known = self._upstreams.get(table.endpoint, {})
+        for share in _all_shares(table):
             for target in share.targets:
                 upstream = known.get(target.group)
-                if upstream is None or upstream.dial != target.dial:
-                    upstream = Upstream(target.group, target.dial, lane.tally)
-                    known[target.group] = upstream
-                upstream.is_withdrawn = False
-                lane.upstreams.append(upstream)
-            lanes.append(lane)
-        return Route(table, tuple(lanes), self._tally(table, ""))
+                assert upstream is None or _place(upstream.dial) == _place(target.dial), (  # noqa: S101  an invariant, stays on
+                    f"{upstream} was at {upstream.dial} and is at {target.dial} now"
+                )
+
+    def _compiled(self, table: Table) -> Route:
+        lanes = tuple(
+            self._lane(table, share, self._tally(table, share.revision)) for share in table.shares
+        )
+        misses = self._tally(table, "")
+        seat = self._seat(table, is_preview=False)
+        return Route(table, table.shares, lanes, misses=misses, seat=seat)
+
+    def _compiled_preview(self, table: Table) -> Route:
+        """Return the preview's route; without lanes if there is none."""
+        share, seat = table.preview, self._seat(table, is_preview=True)
+        misses = self._tally(table, "").of_preview()
+        if share is None:
+            return Route(table, (), (), misses=misses, seat=seat)
+        tally = self._tally(table, share.revision).of_preview()
+        lanes = (self._lane(table, share, tally),)
+        return Route(table, (share,), lanes, misses=misses, seat=seat, preview=tally)
+
+    def _lane(self, table: Table, share: Share, tally: Tally) -> Lane:
+        """Return a share with its upstreams; those that are known are used again."""
+        known = self._upstreams.setdefault(table.endpoint, {})
+        lane = Lane(share.revision, share.weight_pct, tally)
+        for target in share.targets:
+            upstream = known.get(target.group)
+            if upstream is None:
+                of_revision = self._tally(table, share.revision)
+                upstream = known[target.group] = Upstream(target.group, target.dial, of_revision)
+            elif upstream.dial != target.dial:
+                self._move(upstream, target.dial)
+            upstream.is_withdrawn = False
+            lane.upstreams.append(upstream)
+        return lane
+
+    def _move(self, upstream: Upstream, dial: Dial) -> None:
+        """Use another port of a group from now on; what is under way to it stays counted."""
+        upstream.dial = dial
+        for listener in self.on_withdrawn:
+            listener(upstream)
+
+    def _seat(self, table: Table, *, is_preview: bool) -> Seat:
+        return self._seats.setdefault((table.endpoint, is_preview), Seat())
+
+    def _give_hosts(self, route: Route) -> None:
+        """Let the table's hosts lead to it.
+
+        A host may move to another endpoint, whichever of the two tables comes first. One that has
+        nothing to reach (it was removed, perhaps) takes no host away from another that has.
+        """
+        for host in route.table.hosts:
+            holder = self.by_host.get(host)
+            if holder is None or route.lanes or not holder.lanes:
+                self.by_host[host] = route
 
     def _tally(self, table: Table, revision: str) -> Tally:
         return self._tallies.setdefault(table.endpoint, {}).setdefault(revision, Tally())
@@ -247,11 +185,31 @@ class Book:
         megabytes of them.
         """
         present = table.groups()
-        for upstream in self._upstreams[table.endpoint].values():
+        for upstream in self._upstreams.get(table.endpoint, {}).values():
             if upstream.group not in present and not upstream.is_withdrawn:
                 upstream.is_withdrawn = True
                 for listener in self.on_withdrawn:
                     listener(upstream)
+
+
+def _all_shares(table: Table) -> tuple[Share, ...]:
+    return table.shares if table.preview is None else (*table.shares, table.preview)
+
+
+def _place(dial: Dial) -> str:
+    return dial.address if isinstance(dial, Tcp) else dial.path
+
+
+def _preview_names(table: Table) -> tuple[str, ...]:
+    """Return the names of a table's preview; without one they do not exist."""
+    return () if table.preview is None else tuple(PREVIEW_PREFIX + host for host in table.hosts)
+
+
+def _drop(routes: dict[str, Route], names: tuple[str, ...], table: Table) -> None:
+    """Remove those of the names that still lead to the table."""
+    for name in names:
+        if name in routes and routes[name].table is table:
+            del routes[name]
 
 
 def is_direct(table: Table) -> bool:

@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 from trafficmgr.core.model import Publish, Tcp
 from trafficmgr.core.routing import Zones
-from trafficmgr.dataplane.book import Book, Lane, Route, Upstream
+from trafficmgr.dataplane.book import Book
 from trafficmgr.dataplane.dns_zones import (
     ANY,
     BADVERS,
@@ -25,6 +25,7 @@ from trafficmgr.dataplane.dns_zones import (
     Names,
     advertised,
 )
+from trafficmgr.dataplane.routes import Lane, Route, Upstream
 from trafficmgr.wire import dns
 
 MAX_PLANS = 20_000
@@ -95,7 +96,7 @@ class Weighted:
         if upstream is None:
             return SERVFAIL
         upstream.answered_at = self._clock()
-        upstream.tally.dns += 1
+        (self._route.preview or upstream.tally).dns += 1
         return self._answers[upstream]
 
 
@@ -124,7 +125,7 @@ class Answers:
         self._plans: dict[bytes, Plan] = {}
         self._manners: dict[bytes, dns.Manner] = {}
         self._names: Names | None = None
-        self._hosts: dict[str, tuple[str, ...]] = {}
+        self._named: dict[str, tuple[tuple[str, ...], bool]] = {}
         book.on_table.append(self._table_changed)
         book.on_zones.append(self._zones_changed)
 
@@ -184,8 +185,9 @@ class Answers:
         if not names.exists(query.name):
             return Fixed(zone.nxdomain)
         host = names.host(query.name)
-        if host is not None and query.qtype in (dns.A, dns.AAAA):
-            return self._host_plan(self._book.by_host[host], zone, query.qtype)
+        route = None if host is None else self._book.route_of(host)
+        if route is not None and query.qtype in (dns.A, dns.AAAA):
+            return self._host_plan(route, zone, query.qtype)
         fixed = zone.fixed(query.name, query.qtype)
         if fixed is not None:
             return Fixed(fixed)
@@ -221,15 +223,19 @@ class Answers:
 
     def _existing(self) -> Names:
         if self._names is None:
-            self._names = Names(self._book.zones, self._book.by_host)
+            self._names = Names(self._book.zones, self._book.hosts())
         return self._names
 
     def _table_changed(self, route: Route) -> None:
-        """Forget what was decided; names only if hosts came or went, which a rollout never does."""
+        """Forget what was decided; names only if some came or went: hosts, or those of a preview.
+
+        A rollout does so twice, when its first group is ready and when its last step begins.
+        """
         self._plans.clear()
         table = route.table
-        if self._hosts.get(table.endpoint) != table.hosts:
-            self._hosts[table.endpoint] = table.hosts
+        named = (table.hosts, table.preview is not None)
+        if self._named.get(table.endpoint) != named:
+            self._named[table.endpoint] = named
             self._names = None
 
     def _zones_changed(self, _zones: Zones) -> None:
@@ -251,7 +257,7 @@ def _only_of(route: Route, qtype: int) -> Route:
         fitting = Lane(lane.revision, lane.weight_pct, lane.tally)
         fitting.upstreams = [u for u in lane.upstreams if _type_of(u) == qtype]
         lanes.append(fitting)
-    return Route(route.table, tuple(lanes), route.misses)
+    return route.with_lanes(tuple(lanes))
 
 
 def _type_of(upstream: Upstream) -> int | None:

@@ -11,9 +11,10 @@ The rules that a client can notice:
 * An answer that breaks off breaks the client's connection off: it never looks complete (26).
 """
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from trafficmgr.dataplane.book import Route, Tally, Upstream
+from trafficmgr.dataplane.routes import Route, Upstream
 from trafficmgr.dataplane.upstream import FRESH_S, UpstreamConnection
 from trafficmgr.wire.http import CHUNKED, LAST_CHUNK, UNTIL_CLOSE, Refusal, chunk
 from trafficmgr.wire.http_request import Request
@@ -49,6 +50,8 @@ class Exchange:
         "_pending_bytes",
         "_point",
         "_route",
+        "_started_at",
+        "_tally",
         "_upstream",
         "is_over",
         "is_replied",
@@ -58,6 +61,7 @@ class Exchange:
     def __init__(self, client: "ClientConnection", request: Request, route: Route) -> None:
         self._client = client
         self._route = route
+        self._tally = route.misses
         self._point = client.server.rand()
         self._upstream: Upstream | None = None
         self._connection: UpstreamConnection | None = None
@@ -66,6 +70,7 @@ class Exchange:
         self._is_body_sent = False
         self._is_repeated = False
         self._is_last = False
+        self._started_at = monotonic()  # the loop's own time moves in whole milliseconds
         self.request = request
         self.is_over = False
         self.is_replied = False
@@ -84,9 +89,8 @@ class Exchange:
         if self._choose(None):
             self._connect()
         else:
-            tally = self._route.misses
-            tally.requests += 1
-            tally.fail("no_target")
+            self._tally.requests += 1
+            self._tally.fail("no_target")
             self._fail(503, "no group can take the request now")
 
     def push(self) -> None:
@@ -147,12 +151,11 @@ class Exchange:
         if self.is_over:
             return
         self._attempts += 1
-        tally = upstream.tally
         self._uncount()
         if self._attempts < TARGETS and self._choose(upstream):
             self._connect()
         else:
-            tally.fail("connect")
+            self._tally.fail("connect")
             self._fail(502, "no group took the connection")
 
     def on_response(self) -> None:
@@ -203,16 +206,19 @@ class Exchange:
     def _choose(self, refused: Upstream | None) -> bool:
         """Choose a group and count the request in flight; no other code may run in between.
 
+        The newest route has it, and only that of the client's own kind: a preview that is gone
+        by now is served by nobody, never by those who carry the endpoint.
+
         Args:
             refused: The group that was tried before; choosing it again would change nothing.
         """
-        server = self._client.server
-        route = server.book.by_endpoint.get(self._route.table.endpoint, self._route)
-        upstream = route.choose(self._point, server.now())
+        route = self._route.seat.newest
+        upstream = route.choose(self._point, self._client.server.now())
         if upstream is None or upstream is refused:
             return False
-        tally = upstream.tally
-        if refused is None or refused.tally is not tally:
+        tally = route.preview or upstream.tally
+        if tally is not self._tally:
+            self._tally = tally
             tally.requests += 1
         tally.in_flight += 1
         upstream.requests += 1
@@ -224,7 +230,7 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.requests -= 1
-            upstream.tally.in_flight -= 1
+            self._tally.in_flight -= 1
 
     def _connect(self) -> None:
         """Take an idle connection, or dial."""
@@ -268,8 +274,10 @@ class Exchange:
         """Return the head for the client and settle whether its connection lives on."""
         reader, request, client = connection.reader, self.request, self._client
         self.is_replied = True
+        tally = self._tally
+        tally.answered(monotonic() - self._started_at)
         if reader.status >= 500:  # noqa: PLR2004  the class of server errors
-            connection.upstream.tally.errors_5xx += 1
+            tally.errors_5xx += 1
         is_delimited = not request.is_http10 or reader.body not in {CHUNKED, UNTIL_CLOSE}
         self._is_last = not (request.is_complete and is_delimited and client.may_live_on(request))
         client.on_reply()
@@ -299,6 +307,7 @@ class Exchange:
     def _switch(self, connection: UpstreamConnection, interim: bytes) -> None:
         """Become a tunnel; bytes that both sides sent ahead are kept (25)."""
         client, upstream = self._client, connection.upstream
+        self._tally.answered(monotonic() - self._started_at)
         client.transport.write(interim + connection.reader.switch_head() + connection.reader.rest)
         held = client.reader.rest
         self._connection = None
@@ -326,14 +335,14 @@ class Exchange:
         if not self.is_replied:
             self._fail(502, text, reason)
             return
-        self._tally().fail(reason)
+        self._tally.fail(reason)
         self.abort()
         self._client.break_off()
 
     def _fail(self, status: int, text: str, reason: str = "") -> None:
         """Answer in the group's stead, and count the reason if it is the group's failure."""
         if reason:
-            self._tally().fail(reason)
+            self._tally.fail(reason)
         self.abort()
         self.is_replied = True
         self._client.answer(self.request, status, text)
@@ -342,6 +351,3 @@ class Exchange:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort()
-
-    def _tally(self) -> Tally:
-        return self._route.misses if self._upstream is None else self._upstream.tally

@@ -126,6 +126,7 @@ class Link:
                 generations=book.generations(),
             )
         )
+        self.report()
         self.acknowledge()
 
     async def _obey(self, reader: asyncio.StreamReader) -> None:
@@ -150,9 +151,14 @@ class Link:
                 raise frames.ProtocolError(f"a {type(frame).__name__} from the controller")
 
     def _take(self, table: Table) -> None:
-        """Serve a table and acknowledge what is served now, also if it was known before."""
+        """Serve a table and acknowledge what is served now, also if it was known before.
+
+        What was counted under the table before goes out first, so that the controller can tell
+        what was served with which weights.
+        """
         try:
             if self._book.apply(check(table)):
+                self.report()
                 note("table_applied", endpoint=table.endpoint, generation=table.generation)
         except Exception as error:  # noqa: BLE001  whatever is wrong with it: traffic goes on
             note("table_refused", endpoint=table.endpoint, reason=repr(error))

@@ -12,8 +12,9 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from trafficmgr.dataplane.book import Book, Route, Upstream
+from trafficmgr.dataplane.book import Book
 from trafficmgr.dataplane.client import ClientConnection
+from trafficmgr.dataplane.routes import Route, Upstream
 from trafficmgr.dataplane.tunnel import Tunnel
 from trafficmgr.dataplane.upstream import Pools
 from trafficmgr.wire.http import Refusal, host_of
@@ -125,7 +126,7 @@ class HttpServer:
         route = self._routes.get(authority)
         if route is None:
             host = host_of(authority)
-            route = self.book.by_host.get(host)
+            route = self.book.route_of(host)
             if route is None:
                 raise Refusal(404, f"no endpoint has the host {host}")
             if len(self._routes) >= _SPELLINGS:

@@ -8,7 +8,7 @@ closed (promise 1c), so the count can't be lost on any path: it is given back in
 import asyncio
 from collections.abc import Callable
 
-from trafficmgr.dataplane.book import Upstream
+from trafficmgr.dataplane.routes import Upstream
 
 IDLE_S = 3600.0
 """HAProxy's usual `timeout tunnel` is 1 h; nginx cuts after 60 s, which users work around."""

@@ -13,7 +13,7 @@ import errno
 from typing import Protocol, cast
 
 from trafficmgr.core.model import Tcp
-from trafficmgr.dataplane.book import Upstream
+from trafficmgr.dataplane.routes import Upstream
 from trafficmgr.wire.http import BadResponseError
 from trafficmgr.wire.http_response import ResponseReader
 

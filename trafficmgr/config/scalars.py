@@ -1,0 +1,131 @@
+"""What a single value of the YAML file takes: text, numbers, durations, names, paths.
+
+Each kind is a type for pydantic: how it is read, and how the JSON Schema shows it. Reading names
+and units is done in `names` and `units`; what is too small for those is here.
+"""
+
+import os
+from typing import Annotated
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+
+from trafficmgr.config import names, units
+from trafficmgr.config.problems import UnfitError
+from trafficmgr.config.settings import Address
+
+DEFAULT_POOL = "127.77.0.0/16"
+MAX_WORKERS = 256
+ALL_PCT = 100
+
+
+def _text(example: str, **more: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "examples": [example], **more})
+
+
+def worker_count(value: object) -> int:
+    """Return a number of workers; `auto` is one for each CPU that we may use."""
+    if value == "auto":
+        return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_WORKERS:
+        return value
+    raise UnfitError(
+        "is not a number of workers", f"write auto, or a number from 1 to {MAX_WORKERS}"
+    )
+
+
+def _env_value(value: object) -> str:
+    """Return a variable's value. A boolean could mean yes, True or 1, so its text is asked for."""
+    if isinstance(value, str) and "\0" not in value:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise UnfitError("is not text", 'write it in quotes: "{written}"')
+
+
+def _variable(value: object) -> str:
+    if not isinstance(value, str) or not value or "=" in value or not value.isprintable():
+        raise UnfitError("is not the name of a variable", "write a name such as GREETING")
+    return value
+
+
+def _path(value: object) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise UnfitError("is not a path", "write a path such as ./state")
+    if value.startswith("~"):
+        raise UnfitError("starts with ~, which is not expanded", "write the whole path")
+    return value
+
+
+def _working_dir(value: object) -> str:
+    path = _path(value)
+    if not path.startswith("/") or ".." in path.split("/"):
+        raise UnfitError("is not an absolute path", "write a path inside the image, such as /app")
+    return path
+
+
+def _url_path(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise UnfitError("is not a path", "write a path such as /healthz")
+    if not value.isascii() or not value.isprintable() or " " in value or "#" in value:
+        raise UnfitError("has characters that a request can't carry", "write them as %20 and so on")
+    return value
+
+
+def _argument(value: object) -> str:
+    if isinstance(value, str) and "\0" not in value:
+        return value
+    raise UnfitError("is not text", 'write it in quotes: "{written}"')
+
+
+def _weight(value: object) -> int:
+    if value == ALL_PCT:
+        raise UnfitError("is 100", "remove this step: 100 comes by itself after the last one")
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < ALL_PCT:
+        return value
+    raise UnfitError(
+        "is not a weight", "write a whole number of per cent, 1 to 99, or 0 for a preview"
+    )
+
+
+Duration = Annotated[
+    float, PlainValidator(units.duration), _text("10s", pattern=units.DURATION_PATTERN)
+]
+PositiveDuration = Annotated[
+    float, PlainValidator(units.positive_duration), _text("10s", pattern=units.DURATION_PATTERN)
+]
+Ttl = Annotated[int, PlainValidator(units.ttl), _text("10s", pattern=units.DURATION_PATTERN)]
+Size = Annotated[int, PlainValidator(units.size), _text("256MiB", pattern=units.SIZE_PATTERN)]
+Name = Annotated[str, PlainValidator(names.name), _text("web", pattern=names.NAME_PATTERN)]
+DnsName = Annotated[str, PlainValidator(names.dns_name), _text("shop.apps.test")]
+Mailbox = Annotated[str, PlainValidator(names.mailbox), _text("hostmaster@apps.test")]
+Image = Annotated[
+    names.Image, PlainValidator(names.image), _text("registry.example.com/shop/web:stable")
+]
+Registry = Annotated[str, PlainValidator(names.registry), _text("registry.example.com")]
+Listen = Annotated[Address, PlainValidator(names.listen_address), _text("127.0.0.1:8080")]
+Ip = Annotated[str, PlainValidator(names.ip), _text("192.0.2.10")]
+Pool = Annotated[str, PlainValidator(names.loopback_pool), _text(DEFAULT_POOL)]
+PathText = Annotated[str, PlainValidator(_path), _text("./state")]
+WorkingDir = Annotated[str, PlainValidator(_working_dir), _text("/app")]
+UrlPath = Annotated[str, PlainValidator(_url_path), _text("/healthz")]
+Argument = Annotated[str, PlainValidator(_argument), _text("--verbose")]
+Variable = Annotated[str, PlainValidator(_variable), _text("GREETING")]
+EnvValue = Annotated[
+    str, PlainValidator(_env_value), WithJsonSchema({"type": ["string", "integer"]})
+]
+Workers = Annotated[
+    int,
+    PlainValidator(worker_count),
+    WithJsonSchema(
+        {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}]}
+    ),
+]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535, examples=[8080])]
+Count = Annotated[int, Field(strict=True, ge=1, le=1000, examples=[2])]
+Weight = Annotated[
+    int,
+    PlainValidator(_weight),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 99, "examples": [10]}),
+]
+Flag = Annotated[bool, Field(strict=True)]
+Cpu = Annotated[float, Field(strict=True, gt=0, le=1024, allow_inf_nan=False, examples=[0.5])]
