@@ -1,7 +1,8 @@
 """The composition root: the only place where concrete things meet Protocols.
 
-`python -m trafficmgr.service --config FILE --supervisor-fd FD` is the controller process. The
-supervisor starts it, and starts it again whenever it ends. The order of what happens here matters:
+`python -m trafficmgr.service --config FILE --state-dir DIR --supervisor-fd FD` is the controller
+process. The supervisor starts it, and starts it again whenever it ends. The order of what happens
+here matters:
 
     lock, journal, then "a controller started";
     what the supervisor has to tell of dead workers, before any worker may say hello;
@@ -27,9 +28,12 @@ import uvloop
 
 from trafficmgr.admin.api import serve
 from trafficmgr.admin.house import LiveHouse, brief_digest, image_views
-from trafficmgr.config.load import ConfigError, load
+from trafficmgr.admin.reports import LiveReports
+from trafficmgr.config.load import ConfigError
 from trafficmgr.config.settings import Settings
 from trafficmgr.controller import recovery
+from trafficmgr.controller.accepted import settings_at_start
+from trafficmgr.controller.configuring import Configuring, registry_access
 from trafficmgr.controller.files import replace_file
 from trafficmgr.controller.hands import Hands
 from trafficmgr.controller.images import ImageWatch
@@ -38,6 +42,7 @@ from trafficmgr.controller.link import Link
 from trafficmgr.controller.loop import Loop, Mind, restored
 from trafficmgr.controller.ports import boottime
 from trafficmgr.controller.prober import Prober
+from trafficmgr.controller.receipts import ReceiptBook, wall_clock
 from trafficmgr.controller.supervision import Supervision
 from trafficmgr.core.commands import AnyCommand
 from trafficmgr.core.errors import TrafficmgrError
@@ -45,7 +50,6 @@ from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import ImageDigest
 from trafficmgr.core.state import EndpointState
 from trafficmgr.journal.sqlite import Journal
-from trafficmgr.registry.credentials import RegistryAccess
 from trafficmgr.registry.errors import (
     RateLimitedError,
     RegistryError,
@@ -69,8 +73,8 @@ class Stopped(Exception):  # noqa: N818  not an error: SIGTERM ends the task gro
     """The supervisor asked us to end."""
 
 
-async def run(settings: Settings, supervisor_fd: int) -> None:
-    """Be the controller until SIGTERM."""
+async def run(settings: Settings, file: Path, supervisor_fd: int) -> None:
+    """Be the controller until SIGTERM; on SIGHUP read the file again."""
     clock = boottime
     async with AsyncExitStack() as held:
         _lock(held, settings.state_dir)
@@ -82,7 +86,7 @@ async def run(settings: Settings, supervisor_fd: int) -> None:
         store = BlobStore(settings.state_dir / "store")
         held.callback(store.close)
         await asyncio.to_thread(store.sweep)
-        images = Images(store, _access(settings))
+        images = Images(store, registry_access(settings))
         held.push_async_callback(images.close)
         runtime = EmbeddedRuntime(
             state_dir=settings.state_dir,
@@ -91,9 +95,12 @@ async def run(settings: Settings, supervisor_fd: int) -> None:
         )
         held.push_async_callback(runtime.close)
         mind = Mind(restored((await journal.load()).states))
-        tasks = await held.enter_async_context(_until_stopped())
+        hangup = asyncio.Event()
+        tasks = await held.enter_async_context(_until_stopped(hangup))
         controller = _Controller(
             settings=settings,
+            file=file,
+            hangup=hangup,
             supervision=supervision,
             journal=journal,
             runtime=runtime,
@@ -111,6 +118,8 @@ class _Controller:
         self,
         *,
         settings: Settings,
+        file: Path,
+        hangup: asyncio.Event,
         supervision: Supervision,
         journal: Journal,
         runtime: EmbeddedRuntime,
@@ -119,6 +128,8 @@ class _Controller:
         tasks: asyncio.TaskGroup,
     ) -> None:
         self.settings = settings
+        self.file = file
+        self.hangup = hangup
         self.supervision = supervision
         self.journal = journal
         self.runtime = runtime
@@ -130,28 +141,47 @@ class _Controller:
         self.kernel = KernelWatch(tell=tell, clock=boottime)
         self.images = ImageWatch(tell=tell, clock=boottime)
         self.poller = Poller(images, on_seen=self.images.on_seen, on_trouble=_no_news)
-        self.hands = Hands(
-            tasks=tasks,
-            runtime=runtime,
-            workers=self.link,
-            supervisor=supervision,
-            tell=tell,
+        self.configuring = Configuring(
+            settings,
+            loop=self.loop,
             clock=boottime,
-            instance=_instance(settings.state_dir),
+            link=self.link,
+            images=self.images,
+            poller=self.poller,
+            registries=images,
         )
-        self.house = LiveHouse(
+        self.book = ReceiptBook(
+            store=journal, ledger=self.link.ledger, clock=boottime, wall=wall_clock
+        )
+        self.hands = self._made_hands()
+        self.house = self._made_house()
+        self.is_acting = False
+
+    def _made_hands(self) -> Hands:
+        return Hands(
+            tasks=self.tasks,
+            runtime=self.runtime,
+            workers=self.link,
+            supervisor=self.supervision,
+            tell=self.loop.tell,
+            clock=boottime,
+            instance=_instance(self.settings.state_dir),
+        )
+
+    def _made_house(self) -> LiveHouse:
+        return LiveHouse(
             loop=self.loop,
             link=self.link,
-            journal=journal,
-            runtime=runtime,
-            supervisor=supervision,
+            journal=self.journal,
+            runtime=self.runtime,
+            supervisor=self.supervision,
             registry=self.registry_view,
+            configuring=self.configuring,
             clock=boottime,
-            state_dir=settings.state_dir,
-            listen=supervision.listen,
-            tasks=tasks,
+            state_dir=self.settings.state_dir,
+            listen=self.supervision.listen,
+            tasks=self.tasks,
         )
-        self.is_acting = False
 
     def act(self, commands: tuple[AnyCommand, ...]) -> None:
         """Let the hands act, once the world was looked at."""
@@ -159,7 +189,8 @@ class _Controller:
             self.hands.act(commands)
 
     def look(self, fleet: Fleet) -> None:
-        """Show the newest state to the ears."""
+        """Show the newest state to the ears, and to the book of receipts from the very first."""
+        self.book.look(fleet)
         if self.is_acting:
             self.prober.look(fleet)
             self.kernel.look(fleet)
@@ -167,19 +198,20 @@ class _Controller:
     async def begin(self) -> None:
         """Take over, in the order that this module's first lines explain."""
         settings, loop, tasks = self.settings, self.loop, self.tasks
+        await self.book.load()
+        tasks.create_task(self.book.run(), name="receipts")
         tasks.create_task(loop.run(), name="loop")
         await recovery.begin(
             loop,
             boottime,
             boot_id=_boot_id(),
             slots=self.supervision.slots,
-            address_pool=settings.address_pool,
+            settings=settings,
         )
         await self.supervision.catch_up(loop.tell, self.link)
         await recovery.observe(loop, boottime, self.runtime)
-        wanted = tuple(endpoint.settings for endpoint in settings.endpoints.values())
         self.is_acting = True
-        await recovery.configure(loop, boottime, wanted)
+        await self.configuring.tell_all()
         for state in loop.fleet.endpoints.values():
             await self.link.publish(state.table)
         await self.link.publish_zones(settings.zones, settings.advertise)
@@ -192,10 +224,14 @@ class _Controller:
         tasks.create_task(self.poller.run(), name="poller")
         tasks.create_task(self.serve_workers(), name="link")
         tasks.create_task(self.serve_admin(), name="admin")
-        for endpoint in settings.endpoints.values():
-            for repository, tag in self.images.watch(endpoint.settings):
-                self.poller.watch(repository, tag, endpoint.update.every_s)
-        log.info("controller_started", pid=os.getpid(), endpoints=len(wanted))
+        self.configuring.watch_all()
+        tasks.create_task(self.reload_on(self.hangup), name="reload")
+        log.info(
+            "controller_started",
+            pid=os.getpid(),
+            endpoints=len(settings.endpoints),
+            config=settings.path,
+        )
 
     async def serve_workers(self) -> None:
         """Let workers connect until cancelled."""
@@ -204,8 +240,25 @@ class _Controller:
 
     async def serve_admin(self) -> None:
         """Answer operators until cancelled."""
-        async with serve(self.house, self.settings.state_dir / "admin.sock"):
+        reports = LiveReports(
+            loop=self.loop,
+            ledger=self.link.ledger,
+            book=self.book,
+            kept=self.journal,
+            failing=self.is_registry_failing,
+        )
+        async with serve(self.house, self.settings.state_dir / "admin.sock", reports):
             await asyncio.Event().wait()
+
+    async def reload_on(self, hangup: asyncio.Event) -> None:
+        """Apply FILE again at each SIGHUP, until cancelled. What is wrong with it is logged."""
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            try:
+                await self.house.reload(self.file)
+            except TrafficmgrError as error:
+                log.error("config_refused", file=self.file, reason=str(error))  # noqa: TRY400  a sentence
 
     def registry_view(self, state: EndpointState) -> list[Any]:
         """Return what the poller knows of an endpoint's images."""
@@ -221,6 +274,15 @@ class _Controller:
             for image in self.poller.status()
         }
         return image_views(state, known)
+
+    def is_registry_failing(self, endpoint: str) -> bool:
+        """Return whether the last look at one of an endpoint's images failed."""
+        containers = self.loop.fleet.endpoints[endpoint].settings.template.containers
+        wanted = {(container.image, container.tag) for container in containers}
+        return any(
+            image.trouble and (image.repository, image.tag) in wanted
+            for image in self.poller.status()
+        )
 
 
 class _Pull:
@@ -248,13 +310,13 @@ async def _no_news(repository: str, tag: str, error: RegistryError) -> None:
 
 
 @asynccontextmanager
-async def _until_stopped() -> AsyncIterator[asyncio.TaskGroup]:
-    """Yield a task group that SIGTERM ends in order."""
+async def _until_stopped(hangup: asyncio.Event) -> AsyncIterator[asyncio.TaskGroup]:
+    """Yield a task group that SIGTERM ends in order; SIGHUP sets the event."""
     stop = asyncio.Event()
     running = asyncio.get_running_loop()
     running.add_signal_handler(signal.SIGTERM, stop.set)
     running.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor owns Ctrl-C
-    running.add_signal_handler(signal.SIGHUP, lambda: log.warning("reload_not_supported_yet"))
+    running.add_signal_handler(signal.SIGHUP, hangup.set)
 
     async def wait_for_stop() -> None:
         await stop.wait()
@@ -288,17 +350,6 @@ def _instance(state_dir: Path) -> str:
     return path.read_text()
 
 
-def _access(settings: Settings) -> dict[str, RegistryAccess]:
-    return {
-        host: RegistryAccess(
-            username=registry.username or "",
-            password_file=str(registry.password_file or ""),
-            is_insecure=registry.is_insecure,
-        )
-        for host, registry in settings.registries.items()
-    }
-
-
 def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
@@ -321,11 +372,13 @@ def main() -> int:
     """Run the controller process; the exit code is 1 when it could not start."""
     parser = argparse.ArgumentParser(prog="trafficmgr.service")
     parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--supervisor-fd", type=int, required=True)
     given = parser.parse_args()
     _configure_logging()
     try:
-        uvloop.run(run(load(given.config), given.supervisor_fd))
+        settings = settings_at_start(given.state_dir, given.config)
+        uvloop.run(run(settings, given.config, given.supervisor_fd))
     except (ConfigError, TrafficmgrError, OSError) as error:
         log.error("controller_failed", reason=str(error))  # noqa: TRY400  a sentence
         return 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import socket
 import stat
@@ -16,6 +17,7 @@ from support.admin_support import ROLLOUTS, STATUS, FakeHouse
 
 from trafficmgr.admin import api
 from trafficmgr.admin.address import MAX_PATH_BYTES, reachable, socket_path
+from trafficmgr.config.problems import ConfigError, Problem, Span
 from trafficmgr.core.errors import TrafficmgrError
 from trafficmgr.runtimes.contract import RuntimeFailure, RuntimeUnknownError
 
@@ -76,13 +78,67 @@ async def test_orders_are_carried_out_and_answered_with_a_sentence(
     client: aiohttp.ClientSession, house: FakeHouse
 ) -> None:
     promoted = await _post(client, "/v1/endpoints/shop/promote")
-    aborted = await _post(client, "/v1/endpoints/shop/abort")
+    await _post(client, "/v1/endpoints/shop/promote", '{"full": true}')
+    await _post(client, "/v1/endpoints/shop/scale", '{"replicas": 3}')
     await _post(client, "/v1/stop")
     await _post(client, "/v1/stop", '{"groups": true}')
 
-    assert promoted == (200, {"says": "shop takes the next step now."})
-    assert aborted == (200, {"says": "shop goes back to 6a1d0000 now."})
-    assert house.asked == [("promote", "shop"), ("abort", "shop"), ("stop", False), ("stop", True)]
+    assert promoted == (200, {"says": "shop: promote is done."})
+    assert house.asked == [
+        ("promote", "shop"),
+        ("promote --full", "shop"),
+        ("scale", "shop", 3),
+        ("stop", False),
+        ("stop", True),
+    ]
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "abort", "rollback", "retry"])
+async def test_every_plain_order_has_an_address(
+    client: aiohttp.ClientSession, house: FakeHouse, verb: str
+) -> None:
+    status, _ = await _post(client, f"/v1/endpoints/shop/{verb}")
+
+    assert (status, house.asked) == (200, [(verb, "shop")])
+
+
+async def test_why_is_answered_in_sentences(client: aiohttp.ClientSession) -> None:
+    assert await _get(client, "/v1/endpoints/shop/why") == (
+        200,
+        {"endpoint": "shop", "says": ["9f2c0000 waits.", "Group shop-7 is not ready."]},
+    )
+
+
+@pytest.mark.parametrize("verb", ["plan", "apply"])
+async def test_a_config_is_sent_as_path_and_text(
+    client: aiohttp.ClientSession, house: FakeHouse, verb: str
+) -> None:
+    text = json.dumps({"path": "/etc/shop.yaml", "text": "a: \udcff"})
+
+    status, _ = await _post(client, f"/v1/{verb}", text)
+
+    assert status == 200
+    assert house.asked == [(verb, Path("/etc/shop.yaml"), b"a: \xff")]
+
+
+async def test_a_config_of_4_mib_arrives(client: aiohttp.ClientSession, house: FakeHouse) -> None:
+    """It is the largest that the loader reads; aiohttp by itself takes 1 MiB."""
+    body = json.dumps({"path": "/etc/shop.yaml", "text": "#\n" * 2 * 1024 * 1024})
+
+    async with client.post("/v1/apply", data=io.BytesIO(body.encode())) as response:
+        assert response.status == 200
+
+    assert house.asked[0][2] == b"#\n" * 2 * 1024 * 1024
+
+
+async def test_a_config_with_mistakes_is_422_and_all_its_text(
+    client: aiohttp.ClientSession, house: FakeHouse
+) -> None:
+    house.failure = ConfigError([Problem(Path("shop.yaml"), Span(), "there is no endpoint")])
+
+    answer = await _post(client, "/v1/apply", '{"path": "/shop.yaml", "text": ""}')
+
+    assert answer == (422, {"error": "shop.yaml: there is no endpoint"})
 
 
 async def test_logs_are_text_as_it_was_written(client: aiohttp.ClientSession) -> None:
@@ -98,7 +154,12 @@ async def test_logs_are_text_as_it_was_written(client: aiohttp.ClientSession) ->
     ("path", "status", "sentence"),
     [
         ("/v1/endpoints/nobody/promote", 404, 'There is no endpoint "nobody".'),
-        ("/v1/endpoints/blog/promote", 409, "blog has no rollout; there is nothing to promote."),
+        ("/v1/endpoints/blog/promote", 409, "blog: promote is not possible now."),
+        (
+            "/v1/endpoints/shop/explode",
+            404,
+            f"There is no order 'explode'; there are {', '.join(api.ORDERS)}.",
+        ),
     ],
 )
 async def test_a_refused_order_says_why(
@@ -159,6 +220,28 @@ async def test_a_bad_body_stops_nothing(
     client: aiohttp.ClientSession, house: FakeHouse, body: str
 ) -> None:
     status, answer = await _post(client, "/v1/stop", body)
+
+    assert status == 400
+    assert answer["error"]
+    assert house.asked == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/endpoints/shop/promote", '{"full": 1}'),
+        ("/v1/endpoints/shop/scale", ""),
+        ("/v1/endpoints/shop/scale", '{"replicas": true}'),
+        ("/v1/endpoints/shop/scale", '{"replicas": 0}'),
+        ("/v1/endpoints/shop/scale", '{"replicas": 1001}'),
+        ("/v1/apply", '{"path": "relative.yaml", "text": ""}'),
+        ("/v1/apply", '{"path": "/shop.yaml"}'),
+    ],
+)
+async def test_an_order_that_makes_no_sense_does_nothing(
+    client: aiohttp.ClientSession, house: FakeHouse, path: str, body: str
+) -> None:
+    status, answer = await _post(client, path, body)
 
     assert status == 400
     assert answer["error"]

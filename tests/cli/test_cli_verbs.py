@@ -10,9 +10,11 @@ from support.cli_support import VALID_CONFIG, broken_config, invoke
 
 from trafficmgr import __version__
 from trafficmgr.cli import run
-from trafficmgr.config.load import load
+from trafficmgr.config.load import ConfigError, load
 from trafficmgr.core.errors import TrafficmgrError
 from trafficmgr.supervisor import Spec
+
+NOWHERE = {"TRAFFICMGR_STATE_DIR": "", "TRAFFICMGR_CONFIG": ""}
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_json_is_the_apis_own_data_as_one_document(state_dir: Path, house: FakeH
         "lines": ["first", "second"],
     }
     assert json.loads(invoke("promote", "shop", *place).stdout) == {
-        "says": "shop takes the next step now."
+        "says": "shop: promote is done."
     }
 
 
@@ -109,21 +111,108 @@ def test_logs_are_printed_byte_for_byte(state_dir: Path, house: FakeHouse) -> No
 
 def test_orders_reach_the_house_and_print_its_sentence(state_dir: Path, house: FakeHouse) -> None:
     promoted = invoke("promote", "shop", "--state-dir", state_dir)
-    aborted = invoke("abort", "shop", "--state-dir", state_dir)
+    invoke("promote", "shop", "--full", "--state-dir", state_dir)
+    invoke("scale", "shop", 3, "--state-dir", state_dir)
     stopped = invoke("stop", "--state-dir", state_dir)
     drained = invoke("stop", "--groups", "--state-dir", state_dir)
 
-    assert promoted.stdout == "shop takes the next step now.\n"
-    assert aborted.stdout == "shop goes back to 6a1d0000 now.\n"
+    assert promoted.stdout == "shop: promote is done.\n"
     assert stopped.stdout == "The service ends; the groups run on.\n"
     assert drained.stdout == "The service ends; the groups are drained.\n"
-    assert house.asked == [("promote", "shop"), ("abort", "shop"), ("stop", False), ("stop", True)]
+    assert house.asked == [
+        ("promote", "shop"),
+        ("promote --full", "shop"),
+        ("scale", "shop", 3),
+        ("stop", False),
+        ("stop", True),
+    ]
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "abort", "rollback", "retry"])
+def test_every_plain_order_reaches_the_house(state_dir: Path, house: FakeHouse, verb: str) -> None:
+    result = invoke(verb, "shop", "--state-dir", state_dir)
+
+    assert (result.exit_code, result.stdout) == (0, f"shop: {verb} is done.\n")
+    assert house.asked == [(verb, "shop")]
+
+
+@pytest.mark.parametrize("replicas", ["0", "1001", "two"])
+def test_a_scale_that_makes_no_sense_is_a_usage_error(
+    state_dir: Path, house: FakeHouse, replicas: str
+) -> None:
+    assert invoke("scale", "shop", replicas, "--state-dir", state_dir).exit_code == 2
+    assert house.asked == []
+
+
+def test_why_prints_a_sentence_a_line(state_dir: Path) -> None:
+    result = invoke("why", "shop", "--state-dir", state_dir)
+
+    assert result.stdout == "9f2c0000 waits.\nGroup shop-7 is not ready.\n"
+    assert json.loads(invoke("why", "shop", "--json", "--state-dir", state_dir).stdout) == {
+        "endpoint": "shop",
+        "says": ["9f2c0000 waits.", "Group shop-7 is not ready."],
+    }
+
+
+def test_apply_sends_the_file_and_its_path(state_dir: Path, house: FakeHouse) -> None:
+    file = state_dir.parent / "new.yaml"
+    file.write_bytes(b"endpoints: \xff")
+
+    result = invoke("apply", file, "--state-dir", state_dir)
+
+    assert (result.exit_code, result.stdout) == (0, "shop: ttl: 10s -> 5s.\n")
+    assert house.asked == [("apply", file, b"endpoints: \xff")]
+
+
+def test_plan_exits_1_if_apply_would_refuse(state_dir: Path, house: FakeHouse) -> None:
+    file = state_dir.parent / "new.yaml"
+    file.write_text("x")
+
+    result = invoke("plan", file, "--state-dir", state_dir)
+
+    assert (result.exit_code, result.stdout) == (1, "workers needs a restart.\n")
+    assert result.stderr == f"{file} needs a restart; `apply` would change nothing.\n"
+    assert house.asked == [("plan", file, b"x")]
+
+
+@pytest.mark.parametrize("verb", ["plan", "apply"])
+def test_a_file_with_mistakes_prints_them_all_and_exits_2(
+    state_dir: Path, house: FakeHouse, verb: str
+) -> None:
+    file = state_dir.parent / "new.yaml"
+    file.write_text(broken_config())
+    with pytest.raises(ConfigError) as found:
+        load(file)
+    house.failure = found.value
+
+    result = invoke(verb, file, "--state-dir", state_dir)
+
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"{found.value}\n")
+    assert len(found.value.problems) == 3
+
+
+def test_the_file_itself_says_which_service_gets_it(state_dir: Path, house: FakeHouse) -> None:
+    file = state_dir.parent / "new.yaml"
+    file.write_text("state_dir: ./state")
+
+    assert invoke("apply", file, env=NOWHERE).exit_code == 0
+    assert invoke("apply", file, env={**NOWHERE, "TRAFFICMGR_STATE_DIR": "/else"}).exit_code == 3
+    assert len(house.asked) == 1
+
+
+@pytest.mark.parametrize("verb", ["plan", "apply"])
+def test_a_file_that_is_not_there_exits_2(state_dir: Path, house: FakeHouse, verb: str) -> None:
+    result = invoke(verb, "none.yaml", "--state-dir", state_dir)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("none.yaml: the file can't be read: No such file")
+    assert house.asked == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("promote", "blog"), "blog has no rollout; there is nothing to promote."),
+        (("promote", "blog"), "blog: promote is not possible now."),
         (("abort", "a/b ä"), 'There is no endpoint "a/b ä".'),
         (("logs", "shop-99"), 'There is no group "shop-99".'),
     ],
@@ -221,7 +310,8 @@ def test_the_supervisor_is_told_absolute_paths_only(
     assert (spec.state_dir, spec.slots, spec.backlog) == (state_dir, 2, 4096)
     assert (spec.dns, spec.http) == ((("127.0.0.1", 5300),), (("127.0.0.1", 8080),))
     assert spec.controller_argv[1:] == (
-        "-m", "trafficmgr.service", "--config", str(tmp_path / "shop.yaml"),
+        "-m", "trafficmgr.service",
+        "--config", str(tmp_path / "shop.yaml"), "--state-dir", str(state_dir),
     )  # fmt: skip
     assert spec.worker_argv[1:] == (
         "-m", "trafficmgr.dataplane.worker",

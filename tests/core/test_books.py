@@ -7,8 +7,9 @@ from support.controller_support import first_events
 from support.story import NAME, revision, settings
 
 from trafficmgr.core import events, fleet, retirement
+from trafficmgr.core.commands import StartGroup
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import Group
+from trafficmgr.core.model import Group, Tcp
 from trafficmgr.core.state import EndpointState
 
 DIRECT = settings(
@@ -117,6 +118,26 @@ def test_a_worker_that_ended_is_not_there_for_a_later_endpoint() -> None:
     state = fold(state, events.SettingsApplied(at=50.0, endpoint="api", settings=late))
 
     assert [s.is_present for s in state.endpoints["api"].slots] == [True, False]
+
+
+def test_another_port_is_for_the_revision_that_declares_it() -> None:
+    """Groups that run listen where their own template says, whatever the config says by now."""
+    state = deployed()
+    moved = DIRECT.template.containers[0].but(ports=(9090,))
+    template = DIRECT.template.but(containers=(moved,))
+    changed = DIRECT.but(port=9090, template=template)
+    newest = revision("v2").but(template=template)
+
+    state = fold(
+        state,
+        events.SettingsApplied(at=20.0, endpoint=NAME, settings=changed),
+        events.RevisionSeen(at=20.0, endpoint=NAME, revision=newest),
+    )
+
+    (share,) = endpoint(state).table.shares
+    assert [target.dial for target in share.targets] == [Tcp(address="127.77.0.1", port=8080)]
+    started = [c for c in fleet.decide(state) if isinstance(c, StartGroup)]
+    assert [command.port for command in started] == [9090]
 
 
 def test_limits_concern_no_endpoint_by_themselves() -> None:

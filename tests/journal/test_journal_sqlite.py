@@ -272,6 +272,74 @@ async def test_a_seq_is_never_given_twice(path: Path) -> None:
     assert (kept.last_seq, seq) == (2, 3)
 
 
+# -- receipts -------------------------------------------------------------------------------------
+
+
+async def test_receipts_survive_a_reopen_in_the_order_of_their_rollouts(path: Path) -> None:
+    first = await Journal.open(path)
+    for number, endpoint in enumerate(("shop", "blog", "shop"), start=1):
+        await first.put_receipt(f"r{number}", endpoint, b"draft", is_final=False)
+    await first.put_receipt("r1", "shop", b"final", is_final=True)
+    await first.close()
+
+    again = await Journal.open(path)
+    assert await again.receipts() == [b"final", b"draft", b"draft"]
+    assert await again.receipts("shop", limit=1) == [b"draft"]
+    assert await again.receipts("nobody") == []
+    assert await again.drafts() == [b"draft", b"draft"]
+    assert await again.final_receipts() == {"r1"}
+    assert (await again.receipt("r1"), await again.receipt("r9")) == (b"final", None)
+    await again.close()
+
+
+async def test_a_draft_is_replaced_and_a_final_receipt_is_not(journal: Journal) -> None:
+    assert await journal.put_receipt("r1", "shop", b"draft", is_final=False)
+    assert await journal.put_receipt("r1", "shop", b"later", is_final=False)
+    assert await journal.put_receipt("r1", "shop", b"final", is_final=True)
+
+    assert not await journal.put_receipt("r1", "shop", b"again", is_final=True)
+    assert not await journal.put_receipt("r1", "shop", b"draft", is_final=False)
+
+    assert await journal.receipts() == [b"final"]
+
+
+async def test_only_the_newest_receipts_are_kept_and_no_draft_is_lost(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trafficmgr.journal.sqlite.KEPT_RECEIPTS", 3)
+    await journal.put_receipt("r0", "shop", b"draft", is_final=False)
+    for number in range(1, 8):
+        await journal.put_receipt(f"r{number}", "shop", b"%d" % number, is_final=True)
+
+    assert await journal.receipts() == [b"draft", b"5", b"6", b"7"]
+
+
+async def test_a_receipt_on_a_full_disk_is_an_error_with_a_sentence(path: Path) -> None:
+    small = await Journal.open(path, max_pages=12)
+
+    with pytest.raises(JournalError, match="the disk is full"):
+        await small.put_receipt("r1", "shop", bytes(100_000), is_final=True)
+
+    assert await small.receipts() == []
+    await small.close()
+
+
+async def test_a_journal_of_the_version_before_gets_room_for_receipts(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        before.setattr(schema, "SCHEMA", 1)
+        old = await Journal.open(path)
+        await old.append([entry(1)], {"shop": b"1"})
+        await old.close()
+
+    new = await Journal.open(path)
+    assert await new.put_receipt("r1", "shop", b"final", is_final=True)
+    assert (await new.load()).states == {"shop": b"1"}
+    await new.close()
+
+
 # -- opening --------------------------------------------------------------------------------------
 
 

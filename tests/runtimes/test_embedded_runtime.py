@@ -391,6 +391,40 @@ async def interrupted(bench: EmbeddedBench) -> GroupFolder:
     return folder
 
 
+async def test_stop_of_a_start_that_was_killed_before_its_first_file_leaves_nothing(
+    bench: EmbeddedBench,
+) -> None:
+    folder = bench.state_dir / "groups" / "shop-1"
+    folder.mkdir(parents=True)
+    (folder / ".group.json.half").write_bytes(b"{")
+
+    await bench.open().stop("shop-1")
+
+    assert list(folder.parent.iterdir()) == []
+
+
+async def test_stop_that_was_killed_while_it_removed_the_folder_is_completed(
+    bench: EmbeddedBench,
+) -> None:
+    half_gone = bench.state_dir / "groups" / ".gone-shop-1" / "web"
+    half_gone.mkdir(parents=True)
+
+    await bench.open().stop("shop-1")
+
+    assert list(half_gone.parent.parent.iterdir()) == []
+
+
+async def test_group_that_cannot_be_read_is_left_alone(bench: EmbeddedBench) -> None:
+    """A newer version may have written it, and its processes may run."""
+    folder = bench.state_dir / "groups" / "shop-1"
+    folder.mkdir(parents=True)
+    (folder / "group.json").write_bytes(b"{")
+
+    await bench.open().stop("shop-1")
+
+    assert folder.is_dir()
+
+
 async def test_completed_start_keeps_the_process_that_was_written_down(
     bench: EmbeddedBench,
 ) -> None:

@@ -11,6 +11,7 @@ from trafficmgr.admin.address import socket_path
 from trafficmgr.admin.api import serve
 from trafficmgr.admin.ports import UnknownNameError
 from trafficmgr.core.errors import NotPossibleNowError, TrafficmgrError
+from trafficmgr.core.operator import Verb
 
 NEW, OLD = "9f2c0000aa", "6a1d0000bb"
 
@@ -170,19 +171,29 @@ class FakeHouse:
         self._fail()
         return [one for one in ROLLOUTS if endpoint in {None, one["endpoint"]}]
 
-    async def promote(self, endpoint: str) -> str:
+    def why(self, endpoint: str) -> list[str]:
+        self._fail()
+        self._check(endpoint)
+        return ["9f2c0000 waits.", "Group shop-7 is not ready."]
+
+    async def ask(self, verb: Verb, endpoint: str, *, replicas: int | None = None) -> str:
         self._fail()
         self._check(endpoint)
         if endpoint == "blog":
-            raise NotPossibleNowError("blog has no rollout; there is nothing to promote.")
-        self.asked.append(("promote", endpoint))
-        return f"{endpoint} takes the next step now."
+            raise NotPossibleNowError(f"blog: {verb} is not possible now.")
+        said = (verb.value, endpoint) if replicas is None else (verb.value, endpoint, replicas)
+        self.asked.append(said)
+        return f"{endpoint}: {verb} is done."
 
-    async def abort(self, endpoint: str) -> str:
+    async def plan(self, path: Path, data: bytes) -> dict[str, Any]:
         self._fail()
-        self._check(endpoint)
-        self.asked.append(("abort", endpoint))
-        return f"{endpoint} goes back to {OLD[:8]} now."
+        self.asked.append(("plan", path, data))
+        return {"says": "workers needs a restart.", "is_possible": False}
+
+    async def apply(self, path: Path, data: bytes) -> dict[str, Any]:
+        self._fail()
+        self.asked.append(("apply", path, data))
+        return {"says": "shop: ttl: 10s -> 5s."}
 
     async def logs(self, group: str, *, tail: int | None, follow: bool) -> AsyncIterator[bytes]:
         self._fail()

@@ -14,8 +14,9 @@ import uvloop
 
 from trafficmgr.core.model import Publish, Tcp
 from trafficmgr.core.routing import Share, Table, Target, check
-from trafficmgr.dataplane.book import Book, Tally, Upstream
+from trafficmgr.dataplane.book import Book
 from trafficmgr.dataplane.proxy import HttpServer
+from trafficmgr.dataplane.routes import Tally, Upstream
 
 DEADLINE_S = 20.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -159,8 +160,13 @@ class Rig:
         self.apps.append(app)
         return app
 
-    def route(self, *shares: tuple[int, list[App]], host: str = "shop.test") -> None:
-        """Publish the next table of the endpoint that has this host."""
+    def route(
+        self,
+        *shares: tuple[int, list[App]],
+        host: str = "shop.test",
+        preview: list[App] | None = None,
+    ) -> None:
+        """Publish the next table of the endpoint that has this host; a preview is revision r1's."""
         self.generation += 1
         self.book.apply(
             check(
@@ -174,6 +180,9 @@ class Rig:
                         Share(revision=f"r{number}", weight_pct=weight, targets=_targets(apps))
                         for number, (weight, apps) in enumerate(shares)
                     ),
+                    preview=None
+                    if preview is None
+                    else Share(revision="r1", weight_pct=100, targets=_targets(preview)),
                 )
             )
         )

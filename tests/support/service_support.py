@@ -60,12 +60,14 @@ endpoints:
 """
 
 
-def wait_for(what: str, is_so: Callable[[], Any], *, within_s: float = DEADLINE_S) -> Any:
+def wait_for(
+    what: str, is_so: Callable[[], Any], *, within_s: float = DEADLINE_S, every_s: float = 0.02
+) -> Any:
     """Look again and again until it is so; fail with what was waited for."""
     deadline = time.monotonic() + within_s
     while not (found := is_so()):
         assert time.monotonic() < deadline, f"waited {within_s:g} s for {what}"
-        time.sleep(0.02)
+        time.sleep(every_s)
     return found
 
 
@@ -234,18 +236,18 @@ class Installation:
 
     # -- clients ----------------------------------------------------------------------------------
 
-    def get(self, path: str = "/") -> tuple[int, str]:
+    def get(self, path: str = "/", host: str = HOST) -> tuple[int, str]:
         """GET through the proxy; return status and version."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports["http"], timeout=30)
         with contextlib.closing(connection):
-            connection.request("GET", path, headers={"Host": HOST})
+            connection.request("GET", path, headers={"Host": host})
             response = connection.getresponse()
             response.read()
             return response.status, response.headers.get("X-Version", "")
 
-    def addresses(self) -> list[str]:
+    def addresses(self, host: str = HOST) -> list[str]:
         """Ask DNS for the endpoint's addresses."""
-        query = dns.message.make_query(HOST, "A")
+        query = dns.message.make_query(host, "A")
         answer = dns.query.udp(query, "127.0.0.1", port=self.ports["dns"], timeout=20)
         return [rdata.to_text() for rrset in answer.answer for rdata in rrset]
 
@@ -267,11 +269,13 @@ class Load:
     the answer; that is counted as cut.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pause_s: float = 0.002, host: str = HOST) -> None:
         self.requests = 0
         self.cut = 0
         self.failed: list[str] = []
         self._port = port
+        self._pause_s = pause_s
+        self._host = host
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -303,7 +307,7 @@ class Load:
                 self.failed.append(repr(error))
                 connection = self._connect()
             self.requests += 1
-            time.sleep(0.002)
+            time.sleep(self._pause_s)
         connection.close()
 
     def _again(self, connection: http.client.HTTPConnection) -> None:
@@ -316,7 +320,7 @@ class Load:
         return http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
 
     def _ask(self, connection: http.client.HTTPConnection) -> None:
-        connection.request("GET", "/", headers={"Host": HOST})
+        connection.request("GET", "/", headers={"Host": self._host})
         response = connection.getresponse()
         response.read()
         if response.status != 200:

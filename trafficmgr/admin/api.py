@@ -3,13 +3,17 @@
     GET  /v1/status
     GET  /v1/events?endpoint=&after=&limit=&follow=1   follow: one JSON document a line, for ever
     GET  /v1/rollouts?endpoint=
-    POST /v1/endpoints/{name}/promote | abort
+    GET  /metrics, /v1/receipts[/{id}]                 admin/reports.py
+    GET  /v1/endpoints/{name}/why                      {"says": ["a sentence", ...]}
+    POST /v1/endpoints/{name}/{verb}                   promote {"full": true}, pause, resume, abort,
+                                                       rollback, retry, scale {"replicas": 3}
+    POST /v1/plan, /v1/apply  {"path": "...", "text": "..."}   a config, by what its file holds
     GET  /v1/groups/{id}/logs?tail=&follow=1           plain text, as it was written
     POST /v1/stop  {"groups": false}
 
 An answer to a POST is `{"says": "a sentence"}`, an error `{"error": "a sentence"}` with 400, 404,
-409 (not possible now) or 503 (can't be answered now). Who may open the socket may do everything:
-its mode is 0600, and there is no other check.
+409 (not possible now), 422 (a config with mistakes) or 503 (can't be answered now). Who may open
+the socket may do everything: its mode is 0600, and there is no other check.
 """
 
 import asyncio
@@ -25,8 +29,11 @@ from aiohttp import web
 
 from trafficmgr.admin.address import reachable
 from trafficmgr.admin.ports import House, UnknownNameError
+from trafficmgr.admin.reports import Reports, add_routes
 from trafficmgr.admin.streams import CLOSING, event_lines, streamed
+from trafficmgr.config.load import ConfigError
 from trafficmgr.core.errors import NotPossibleNowError, TrafficmgrError
+from trafficmgr.core.operator import Verb
 from trafficmgr.runtimes.contract import RuntimeFailure, RuntimeUnknownError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,9 +51,19 @@ CLOSE_S = 2.0
 BACKLOG = 128
 """Operators and scripts that may wait to be accepted."""
 
+MAX_BODY_BYTES = 10 * 1024 * 1024
+"""The largest config (4 MiB) with its quotes and line ends escaped."""
+
+MAX_REPLICAS = 1000
+"""As in the config (config/shape.py)."""
+
+ORDERS: dict[str, Verb] = {verb.value: verb for verb in Verb if verb is not Verb.promote_full}
+"""The last part of an order's address -> what it means."""
+
 STATUS_OF: dict[type[TrafficmgrError], int] = {
     UnknownNameError: 404,
     NotPossibleNowError: 409,
+    ConfigError: 422,
     RuntimeUnknownError: 503,
     RuntimeFailure: 404,  # of logs: there is no such group, or nothing of it is kept
     TrafficmgrError: 503,
@@ -56,24 +73,30 @@ STATUS_OF: dict[type[TrafficmgrError], int] = {
 _log = structlog.get_logger(__name__)
 
 
-def application(house: House) -> web.Application:
+def application(house: House, reports: Reports | None = None) -> web.Application:
     """Return the API in front of a house."""
-    app = web.Application(middlewares=[_sentences])
+    app = web.Application(middlewares=[_sentences], client_max_size=MAX_BODY_BYTES)
     app[HOUSE] = house
     app[CLOSING] = asyncio.Event()
     app.on_shutdown.append(_close_streams)
     app.router.add_get("/v1/status", _status)
     app.router.add_get("/v1/events", _events)
     app.router.add_get("/v1/rollouts", _rollouts)
-    app.router.add_post("/v1/endpoints/{name}/promote", _promote)
-    app.router.add_post("/v1/endpoints/{name}/abort", _abort)
+    app.router.add_get("/v1/endpoints/{name}/why", _why)
+    app.router.add_post("/v1/endpoints/{name}/{verb}", _ask)
+    app.router.add_post("/v1/plan", _plan)
+    app.router.add_post("/v1/apply", _apply)
     app.router.add_get("/v1/groups/{id}/logs", _logs)
     app.router.add_post("/v1/stop", _stop)
+    if reports is not None:
+        add_routes(app, reports)
     return app
 
 
 @contextlib.asynccontextmanager
-async def serve(house: House, path: Path) -> AsyncIterator[web.AppRunner]:
+async def serve(
+    house: House, path: Path, reports: Reports | None = None
+) -> AsyncIterator[web.AppRunner]:
     """Answer on a unix socket for as long as the block runs.
 
     The socket takes the place of one that a killed predecessor left; the controller's lock on
@@ -82,7 +105,7 @@ async def serve(house: House, path: Path) -> AsyncIterator[web.AppRunner]:
     Raises:
         TrafficmgrError: The socket can't be made.
     """
-    runner = web.AppRunner(application(house), access_log=None, shutdown_timeout=CLOSE_S)
+    runner = web.AppRunner(application(house, reports), access_log=None, shutdown_timeout=CLOSE_S)
     await runner.setup()
     try:
         listener, inode = _listen(path)
@@ -199,12 +222,49 @@ async def _events(request: web.Request) -> web.StreamResponse:
     return web.json_response(await house.events(endpoint, after, limit))
 
 
-async def _promote(request: web.Request) -> web.Response:
-    return _says(await request.app[HOUSE].promote(request.match_info["name"]))
+async def _why(request: web.Request) -> web.Response:
+    name = request.match_info["name"]
+    return web.json_response({"endpoint": name, "says": request.app[HOUSE].why(name)})
 
 
-async def _abort(request: web.Request) -> web.Response:
-    return _says(await request.app[HOUSE].abort(request.match_info["name"]))
+async def _ask(request: web.Request) -> web.Response:
+    """Do what an operator asks for. `promote --full` is a promote with a body."""
+    name, word = request.match_info["name"], request.match_info["verb"]
+    if word not in ORDERS:
+        raise web.HTTPNotFound(text=f"There is no order {word!r}; there are {', '.join(ORDERS)}.")
+    verb: Verb = ORDERS[word]
+    replicas, wanted = None, await _body(request)
+    if verb is Verb.promote and _flag(wanted, "full"):
+        verb = Verb.promote_full
+    if verb is Verb.scale:
+        replicas = _replicas(wanted)
+    return _says(await request.app[HOUSE].ask(verb, name, replicas=replicas))
+
+
+def _replicas(wanted: dict[str, Any]) -> int:
+    replicas = wanted.get("replicas")
+    if type(replicas) is not int or not 1 <= replicas <= MAX_REPLICAS:
+        raise web.HTTPBadRequest(
+            text=f'"replicas" must be a whole number from 1 to {MAX_REPLICAS}, not {replicas!r}.'
+        )
+    return replicas
+
+
+async def _plan(request: web.Request) -> web.Response:
+    return web.json_response(await request.app[HOUSE].plan(*await _config(request)))
+
+
+async def _apply(request: web.Request) -> web.Response:
+    return web.json_response(await request.app[HOUSE].apply(*await _config(request)))
+
+
+async def _config(request: web.Request) -> tuple[Path, bytes]:
+    """Return the path of a config and the bytes of its file; what is no UTF-8 came escaped."""
+    match await _body(request):
+        case {"path": str(path), "text": str(text)} if Path(path).is_absolute():
+            return Path(path), text.encode(errors="surrogateescape")
+        case _:
+            raise web.HTTPBadRequest(text='"path" must be an absolute path and "text" its text.')
 
 
 async def _logs(request: web.Request) -> web.StreamResponse:
@@ -217,11 +277,15 @@ async def _logs(request: web.Request) -> web.StreamResponse:
 
 
 async def _stop(request: web.Request) -> web.Response:
-    wanted = await _body(request)
-    groups = wanted.get("groups", False)
-    if not isinstance(groups, bool):
-        raise web.HTTPBadRequest(text=f'"groups" must be true or false, not {groups!r}.')
+    groups = _flag(await _body(request), "groups")
     return _says(await request.app[HOUSE].stop(groups=groups))
+
+
+def _flag(body: dict[str, Any], key: str) -> bool:
+    value = body.get(key, False)
+    if not isinstance(value, bool):
+        raise web.HTTPBadRequest(text=f'"{key}" must be true or false, not {value!r}.')
+    return value
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

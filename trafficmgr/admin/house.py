@@ -10,20 +10,43 @@ from pathlib import Path
 from typing import Any
 
 from trafficmgr import __version__
-from trafficmgr.admin import views
+from trafficmgr.admin import plans, reasons, views
 from trafficmgr.admin.ports import UnknownNameError
+from trafficmgr.config.load import bytes_of
+from trafficmgr.controller.configuring import Configuring
 from trafficmgr.controller.link import Link
 from trafficmgr.controller.loop import Loop
 from trafficmgr.controller.ports import Clock, Journal, Supervisor
 from trafficmgr.core import operator
 from trafficmgr.core.errors import NotPossibleNowError
-from trafficmgr.core.events import AbortAsked, EndpointRemoved, PromoteAsked
+from trafficmgr.core.events import (
+    AbortAsked,
+    EndpointEvent,
+    EndpointRemoved,
+    PauseAsked,
+    PromoteAsked,
+    ResumeAsked,
+    RetryAsked,
+    RollbackAsked,
+    ScaleAsked,
+)
 from trafficmgr.core.model import short
+from trafficmgr.core.operator import Verb
 from trafficmgr.core.state import EndpointState
 from trafficmgr.runtimes.contract import Runtime
 
 RegistryView = Callable[[EndpointState], list[dict[str, Any]]]
 """What is known of an endpoint's images at their registries."""
+
+PLAIN_ORDERS: dict[Verb, type[EndpointEvent]] = {
+    Verb.promote: PromoteAsked,
+    Verb.pause: PauseAsked,
+    Verb.resume: ResumeAsked,
+    Verb.abort: AbortAsked,
+    Verb.rollback: RollbackAsked,
+    Verb.retry: RetryAsked,
+}
+"""Orders that say no more than that they were given, as events."""
 
 
 class LiveHouse:
@@ -38,6 +61,7 @@ class LiveHouse:
         runtime: Runtime,
         supervisor: Supervisor,
         registry: RegistryView,
+        configuring: Configuring,
         clock: Clock,
         state_dir: Path,
         listen: dict[str, list[str]],
@@ -49,6 +73,7 @@ class LiveHouse:
         self._runtime = runtime
         self._supervisor = supervisor
         self._registry = registry
+        self._configuring = configuring
         self._clock = clock
         self._state_dir = state_dir
         self._listen = listen
@@ -79,6 +104,7 @@ class LiveHouse:
                 for s in (states[0].slots if states else ())
             ],
             "listen": self._listen,
+            "config": str(self._configuring.settings.path),
         }
 
     async def events(self, endpoint: str | None, after: int, limit: int) -> list[dict[str, Any]]:
@@ -96,21 +122,34 @@ class LiveHouse:
         now = self._clock()
         return [view for name in names for view in views.rollouts(self._endpoint(name), now)]
 
-    async def promote(self, endpoint: str) -> str:
-        """End the present hold of the endpoint's rollout."""
+    def why(self, endpoint: str) -> list[str]:
+        """Return in sentences what the endpoint waits for now."""
         state = self._endpoint(endpoint)
-        if why_not := operator.why_not(operator.Verb.promote, state):
+        sight = reasons.Sight(
+            fleet=self._loop.fleet, registry=self._registry(state), trouble=self._loop.trouble
+        )
+        return list(reasons.reasons(state, sight, self._clock()))
+
+    async def ask(self, verb: Verb, endpoint: str, *, replicas: int | None = None) -> str:
+        """Do what an operator asks for, or say why that is not possible now."""
+        if why_not := operator.why_not(verb, self._endpoint(endpoint)):
             raise NotPossibleNowError(why_not)
-        await self._loop.tell(PromoteAsked(at=self._clock(), endpoint=endpoint))
+        await self._loop.tell(_asked(verb, endpoint, self._clock(), replicas))
         return views.says(self._endpoint(endpoint), self._clock())
 
-    async def abort(self, endpoint: str) -> str:
-        """Send traffic back to stable and give the candidate up."""
-        state = self._endpoint(endpoint)
-        if why_not := operator.why_not(operator.Verb.abort, state):
-            raise NotPossibleNowError(why_not)
-        await self._loop.tell(AbortAsked(at=self._clock(), endpoint=endpoint))
-        return views.says(self._endpoint(endpoint), self._clock())
+    async def plan(self, path: Path, data: bytes) -> dict[str, Any]:
+        """Return what another config would change."""
+        return plans.plain(await self._configuring.plan(path, data))
+
+    async def apply(self, path: Path, data: bytes) -> dict[str, Any]:
+        """Change the config, all of it or nothing."""
+        if self._is_stopping:
+            raise NotPossibleNowError("The service is stopping; no config is applied any more.")
+        return plans.plain(await self._configuring.apply(path, data))
+
+    async def reload(self, file: Path) -> None:
+        """Apply what a file holds now."""
+        await self.apply(file, await asyncio.to_thread(bytes_of, file))
 
     def logs(self, group: str, *, tail: int | None, follow: bool) -> AsyncIterator[bytes]:
         """Yield what a group wrote; also of one that is gone, as long as its logs are kept."""
@@ -142,6 +181,16 @@ class LiveHouse:
         except KeyError:
             known = ", ".join(sorted(self._loop.fleet.endpoints)) or "none at all"
             raise UnknownNameError(f"There is no endpoint {name!r}; there is {known}.") from None
+
+
+def _asked(verb: Verb, endpoint: str, at: float, replicas: int | None) -> EndpointEvent:
+    """Return the event that tells of an order."""
+    if verb is Verb.scale:
+        assert replicas is not None  # noqa: S101  admin/api.py has checked it
+        return ScaleAsked(at=at, endpoint=endpoint, replicas=replicas)
+    if verb is Verb.promote_full:
+        return PromoteAsked(at=at, endpoint=endpoint, is_full=True)
+    return PLAIN_ORDERS[verb](at=at, endpoint=endpoint)
 
 
 def image_views(state: EndpointState, known: dict[tuple[str, str], dict[str, Any]]) -> list[Any]:

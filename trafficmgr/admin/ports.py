@@ -6,9 +6,11 @@ shapes are made in admin/views.py and shown by cli/show.py.
 """
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Protocol
 
 from trafficmgr.core.errors import TrafficmgrError
+from trafficmgr.core.operator import Verb
 
 
 class UnknownNameError(TrafficmgrError, LookupError):
@@ -40,12 +42,35 @@ class House(Protocol):
         """Return the rollouts that are kept, oldest first."""
         ...
 
-    async def promote(self, endpoint: str) -> str:
-        """Take the rollout's next step now; return a sentence that says what happens."""
+    def why(self, endpoint: str) -> list[str]:
+        """Return in sentences what the endpoint waits for now."""
         ...
 
-    async def abort(self, endpoint: str) -> str:
-        """Undo the rollout now; return a sentence that says what happens."""
+    async def ask(self, verb: Verb, endpoint: str, *, replicas: int | None = None) -> str:
+        """Do what an operator asks for; return a sentence that says what happens.
+
+        Args:
+            verb: What is asked.
+            endpoint: Of whom.
+            replicas: Of `scale`: how many groups there shall be.
+        """
+        ...
+
+    async def plan(self, path: Path, data: bytes) -> dict[str, Any]:
+        """Return what another config would change; `data` is what its file holds.
+
+        Raises:
+            ConfigError: It can't be used (422).
+        """
+        ...
+
+    async def apply(self, path: Path, data: bytes) -> dict[str, Any]:
+        """Change the config, all of it or nothing; return what that changed.
+
+        Raises:
+            ConfigError: It can't be used (422).
+            NotPossibleNowError: It changes what needs a restart.
+        """
         ...
 
     def logs(self, group: str, *, tail: int | None, follow: bool) -> AsyncIterator[bytes]:

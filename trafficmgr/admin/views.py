@@ -7,8 +7,9 @@ dashboard say the same. Every duration that is shown counts from `now`.
 from collections.abc import Iterator
 from typing import Any
 
-from trafficmgr.core import publishing, retirement
+from trafficmgr.core import clocks, operator, publishing, retirement
 from trafficmgr.core.model import Group, GroupPhase, Resources, Rollout, RolloutPhase, short
+from trafficmgr.core.routing import PREVIEW_PREFIX
 from trafficmgr.core.schedule import step_weight_pct
 from trafficmgr.core.state import EndpointState
 from trafficmgr.wire.frames import ShareCounts
@@ -35,6 +36,7 @@ def endpoint(
         "says": says(state, now),
         "alarm": alarm(state),
         "remarks": list(_remarks(state)),
+        "newest": short(state.newest) or None,
         "stable": short(state.stable) or None,
         "candidate": short(state.candidate) or None,
         "previous": short(state.previous) or None,
@@ -53,6 +55,8 @@ def phase(state: EndpointState) -> str:
     """Return where the endpoint is, in one word."""
     if state.is_removed:
         return "removed"
+    if operator.standing(state) is operator.Standing.paused:
+        return "paused"
     if state.rollout is not None and not state.rollout.is_over:
         return state.rollout.phase.value
     return "serving" if state.stable else "starting"
@@ -70,9 +74,22 @@ def alarm(state: EndpointState) -> str:
 
 
 def _remarks(state: EndpointState) -> Iterator[str]:
-    """Yield what the user wrote and this machine does not do."""
+    """Yield what one would not expect: of this machine, of what operators did, of previews."""
     if any(c.resources != Resources() for c in state.settings.template.containers):
         yield "cpu and memory limits are not enforced: process mode has none"
+    if state.scaled_to is not None and state.scaled_to != state.settings.replicas:
+        yield (
+            f"scaled to {state.scaled_to} groups by an operator; the config says"
+            f" {state.settings.replicas}"
+        )
+    if state.table.preview is not None:
+        hosts = ", ".join(PREVIEW_PREFIX + host for host in state.table.hosts)
+        yield f"{hosts} reaches the candidate, {short(state.table.preview.revision)}"
+    if state.ignored:
+        yield (
+            f"revision {short(state.ignored)} came during a rollout and is ignored;"
+            f" `trafficmgr retry {state.name}` takes it up"
+        )
 
 
 def says(state: EndpointState, now: float) -> str:
@@ -89,20 +106,29 @@ def says(state: EndpointState, now: float) -> str:
         why = state.quarantined[state.newest]
         return f"Revision {short(state.newest)} failed and is not tried again: {why}."
     if state.newest != state.stable:
-        return f"Revision {short(state.newest)} waits until another has drained."
-    ready, wanted = len(state.ready(state.stable)), state.settings.replicas
+        return f"Revision {short(state.newest)} waits until {_room(state)}."
+    ready, wanted = len(state.ready(state.stable)), state.replicas
     return f"Revision {short(state.stable)} serves with {ready} of {wanted} groups ready."
+
+
+def _room(state: EndpointState) -> str:
+    """Return what makes room for the newest revision."""
+    if state.stable and not state.is_admitted:
+        return "the rollout of another endpoint is over"
+    return "another has drained"
 
 
 def _says_rollout(state: EndpointState, rollout: Rollout, now: float) -> str:
     name = short(rollout.revision)
-    ready, wanted = len(state.ready(rollout.revision)), state.settings.replicas
+    ready, wanted = len(state.ready(rollout.revision)), clocks.candidate_groups(state, now)
     if rollout.phase is RolloutPhase.aborting:
         return (
             f"Aborting {name}: {rollout.reason}. Traffic is on {short(state.stable) or 'nothing'}."
         )
     if rollout.phase is RolloutPhase.promoting:
         return f"Revision {name} is stable and watched for another {_left(rollout, now)}."
+    if operator.standing(state) is operator.Standing.paused:
+        return _says_paused(state, rollout)
     if rollout.step < 0:
         until = f"aborts in {rollout.deadline.left_at(now):.0f}s without progress"
         return f"Starting {name}: {ready} of {wanted} groups ready; {until}."
@@ -112,6 +138,13 @@ def _says_rollout(state: EndpointState, rollout: Rollout, now: float) -> str:
             f"{name} has {weight}, but only {ready} of {wanted} groups are ready; it can't go on."
         )
     return f"{name} has {weight}, for another {_left(rollout, now)}."
+
+
+def _says_paused(state: EndpointState, rollout: Rollout) -> str:
+    name, weight_pct = short(rollout.revision), publishing.candidate_weight_pct(state)
+    verb = "promote" if rollout.is_held and not rollout.is_paused else "resume"
+    what = f"with {weight_pct} % of traffic" if weight_pct else "without traffic"
+    return f"{name} is paused {what}; `trafficmgr {verb} {state.name}` lets it go on."
 
 
 def _left(rollout: Rollout, now: float) -> str:
@@ -138,7 +171,7 @@ def _weights(
             "failures": sum(count.failures.values()),
             "spilled": count.spilled,
             "ready": len(state.ready(revision)),
-            "replicas": state.settings.replicas,
+            "replicas": state.replicas,
         }
 
 
@@ -182,6 +215,8 @@ def _rollout_now(state: EndpointState, now: float) -> Plain | None:
         "phase": rollout.phase.value,
         "step": rollout.step + 1,
         "steps": len(rollout.settings.steps),
+        "is_paused": rollout.is_paused,
+        "is_rollback": rollout.is_rollback,
         "weight_pct": step_weight_pct(rollout) if rollout.phase == "progressing" else 100,
         "hold_left_s": None if hold is None else round(hold.left_at(now), 1),
         "deadline_left_s": round(rollout.deadline.left_at(now), 1),

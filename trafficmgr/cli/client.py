@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from trafficmgr.admin.address import reachable, socket_path
-from trafficmgr.cli.outcome import CliError
+from trafficmgr.cli.outcome import CliError, ExitCode
 from trafficmgr.cli.place import Place
 
 ANSWER_S = 20.0
@@ -154,7 +154,9 @@ def _decoded(text: bytes) -> Any:  # noqa: ANN401  JSON
 
 def _refusal(response: http.client.HTTPResponse) -> CliError:
     text = response.read().decode(errors="replace")
+    is_config = response.status == http.client.UNPROCESSABLE_ENTITY
+    code = ExitCode.bad_config if is_config else ExitCode.refused
     try:
-        return CliError(str(json.loads(text)["error"]))
+        return CliError(str(json.loads(text)["error"]), code)
     except (ValueError, TypeError, KeyError):
         return CliError(f"trafficmgr answered with {response.status} {response.reason}: {text}")

@@ -1,7 +1,8 @@
 """The command line: one function per verb, each in a file of its own name (DESIGN 11).
 
 Exit codes: 0 done, 1 could not or was refused, 2 the config or the usage is wrong, 3 the service
-is not running. Whatever goes wrong is one sentence on stderr. `--json` prints the API's own data.
+is not running, 4 `wait` ran out of time. Whatever goes wrong is one sentence on stderr. `--json`
+prints the API's own data.
 
 Start-up time is felt at every call, so verbs import what is heavy (rich, pydantic, aiohttp never)
 inside their functions.
@@ -15,15 +16,24 @@ from typer.core import TyperGroup
 
 from trafficmgr import __version__
 from trafficmgr.cli.abort import abort
+from trafficmgr.cli.apply import apply
 from trafficmgr.cli.events import events
 from trafficmgr.cli.logs import logs
 from trafficmgr.cli.outcome import CliError
+from trafficmgr.cli.pause import pause
+from trafficmgr.cli.plan import plan
 from trafficmgr.cli.promote import promote
+from trafficmgr.cli.resume import resume
+from trafficmgr.cli.retry import retry
+from trafficmgr.cli.rollback import rollback
 from trafficmgr.cli.rollouts import rollouts
 from trafficmgr.cli.run import run
+from trafficmgr.cli.scale import scale
 from trafficmgr.cli.status import status
 from trafficmgr.cli.stop import stop
 from trafficmgr.cli.validate import validate
+from trafficmgr.cli.wait import wait
+from trafficmgr.cli.why import why
 
 
 class Verbs(TyperGroup):
@@ -46,7 +56,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _verb in (run, validate, status, events, rollouts, promote, abort, logs, stop):
+CONFIG = (run, validate, plan, apply)
+LOOKS = (status, why, events, rollouts, wait, logs)
+ORDERS = (promote, pause, resume, abort, rollback, retry, scale, stop)
+
+for _verb in (*CONFIG, *LOOKS, *ORDERS):
     app.command()(_verb)
 
 

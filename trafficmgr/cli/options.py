@@ -26,4 +26,15 @@ MaybeEndpoint = Annotated[
     str | None,
     typer.Argument(metavar="ENDPOINT", help="Only this endpoint.", show_default=False),
 ]
+MaxFailed = Annotated[
+    int | None,
+    typer.Option(
+        "--max-failed",
+        metavar="N",
+        min=0,
+        help="Exit with 1 if more requests than this failed.",
+        show_default=False,
+    ),
+]
+ConfigFile = Annotated[Path, typer.Argument(metavar="FILE", help="The config.")]
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="The group's id, as in `status`.")]

@@ -12,6 +12,7 @@ class ExitCode(IntEnum):
     refused = 1
     bad_config = 2
     not_running = 3
+    timed_out = 4
 
 
 class CliError(TrafficmgrError):

@@ -46,6 +46,8 @@ def spec_of(settings: "Settings") -> "Spec":
             "trafficmgr.service",
             "--config",
             str(settings.path.absolute()),
+            "--state-dir",
+            str(state_dir),
         ),
         worker_argv=(
             *python,

@@ -22,6 +22,7 @@ PHASE_STYLE = {
     "starting": "cyan",
     "progressing": "cyan",
     "promoting": "cyan",
+    "paused": "yellow",
     "completed": "green",
     "aborting": "yellow",
     "aborted": "red",
@@ -63,6 +64,7 @@ def service(data: Data) -> RenderableType:
         (f"trafficmgr {data.get('version', '')}".rstrip(), "bold"),
         f"  pid {data.get('pid', '-')}  up {span(data.get('since_s'))}",
         f"  state {data.get('state_dir', '-')}",
+        f"  config {data['config']}" if data.get("config") else "",
     )
     if data.get("is_stopping"):
         first.append("  stopping", style="yellow")
@@ -108,9 +110,8 @@ def _heading(data: Data) -> Text:
 
 
 def _rollout_now(rollout: Data) -> Text:
-    line = Text(
-        f"rollout {_short(rollout.get('from'))} → {_short(rollout.get('to'))}", style="cyan"
-    )
+    what = "rollback" if rollout.get("is_rollback") else "rollout"
+    line = Text(f"{what} {_short(rollout.get('from'))} → {_short(rollout.get('to'))}", style="cyan")
     if rollout.get("step"):  # 0 is before the first one
         line.append(f"  step {rollout['step']} of {rollout.get('steps', '-')}")
     if rollout.get("weight_pct") is not None:
@@ -137,7 +138,7 @@ def weights(data: Data) -> Table:
         if key in ALWAYS_COUNTED or any(one.get(key) for one in every)
     ]
     headers = [f">{header}" for header, _, _ in counts]
-    table = _table("REVISION", "ROLE", "WEIGHT", ">", ">OBSERVED", ">READY", *headers)
+    table = plain_table("REVISION", "ROLE", "WEIGHT", ">", ">OBSERVED", ">READY", *headers)
     for one in every:
         role = _role(data, one.get("revision"))
         weight = one.get("weight_pct") or 0
@@ -166,7 +167,7 @@ def _role(data: Data, revision: str | None) -> str:
 
 def groups(every: list[Data]) -> Table:
     """Return a line for each group, and below it one for each thing that it waits for."""
-    table = _table("GROUP", "REVISION", "ADDRESS", "STATE", "READY", "NOTE")
+    table = plain_table("GROUP", "REVISION", "ADDRESS", "STATE", "READY", "NOTE")
     for one in every:
         is_ready = bool(one.get("ready"))
         notes = [*one.get("waits", []), *filter(None, [one.get("note")])]
@@ -232,7 +233,7 @@ def _rollout(data: Data) -> RenderableType:
     )
     if data.get("reason"):
         head.append(f"  {data['reason']}", style="yellow")
-    marks = _table(">", "", ">")
+    marks = plain_table(">", "", ">")
     marks.show_header = False
     for mark in data.get("marks", []):
         after = f"+{span(mark.get('after_s'))}"
@@ -243,7 +244,7 @@ def _rollout(data: Data) -> RenderableType:
 # -- helpers --------------------------------------------------------------------------------------
 
 
-def _table(*headers: str) -> Table:
+def plain_table(*headers: str) -> Table:
     """Return an empty table without lines; a header that begins with ">" is aligned right."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for header in headers:

@@ -52,6 +52,15 @@ class ImageWatch:
         self._endpoints[settings.name] = settings
         return frozenset((c.image, c.tag) for c in settings.template.containers)
 
+    def unwatch(self, endpoint: str) -> None:
+        """Make no more revisions of an endpoint; if it comes back, its first is told again."""
+        self._endpoints.pop(endpoint, None)
+        self._told.pop(endpoint, None)
+
+    async def tell_newest(self, endpoint: str) -> None:
+        """Tell what follows from what was seen already, now that the endpoint wants another."""
+        await self._tell_newest(self._endpoints[endpoint])
+
     def know(self, fleet: Fleet) -> None:
         """Start from what was seen before, so that only changes are told."""
         self._told = {name: state.newest for name, state in fleet.endpoints.items()}

@@ -1,8 +1,7 @@
 """The controller's end of the control link (wire/frames.py): tables out, acknowledgements in.
 
 Workers connect; each says hello and is brought up to date. What they say becomes events for the
-single writer. The newest counts of each worker are kept in memory only: they are shown, never
-decided by (gates will read them from here).
+single writer; what they count goes into the ledger (counts.py).
 """
 
 import asyncio
@@ -13,6 +12,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from trafficmgr.controller import faults
+from trafficmgr.controller.counts import Ledger
 from trafficmgr.controller.files import replace_file, short_socket_path
 from trafficmgr.controller.ports import Clock, Tell
 from trafficmgr.core.events import TableApplied, WorkerConnected
@@ -43,13 +44,12 @@ class Link:
 
     def __init__(self, *, state_dir: Path, tell: Tell, clock: Clock) -> None:
         self.farewells: dict[str, Bye] = {}
-        self.counts: dict[str, Counts] = {}
+        self.ledger = Ledger()
         self._tables_dir = state_dir / "tables"
         self._socket_path = state_dir / "run" / "link.sock"
         self._tell = tell
         self._clock = clock
         self._tables: dict[str, Table] = {}
-        self._before_table: dict[str, dict[str, ShareCounts]] = {}
         self._zones: Zones | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -64,8 +64,9 @@ class Link:
         """
         path = self._tables_dir / f"{table.endpoint}.table"
         await asyncio.to_thread(replace_file, path, encode_table(table))
+        faults.passed("during publish")
         if _weights(self._tables.get(table.endpoint)) != _weights(table):
-            self._before_table[table.endpoint] = self.totals(table.endpoint)
+            self.ledger.cut(table.endpoint, table.generation)
         self._tables[table.endpoint] = table
         self._send_all(TableSent(table=table))
 
@@ -139,6 +140,7 @@ class Link:
     async def _hear(self, hello: Hello, frame: Frame) -> None:
         match frame:
             case Applied():
+                self.ledger.applied(frame.endpoint, hello.start_id, frame.generation)
                 await self._tell(
                     TableApplied(
                         at=self._clock(),
@@ -152,51 +154,24 @@ class Link:
                     )
                 )
             case Counts():
-                self.counts[frame.start_id] = frame
+                self.ledger.hear(frame)
             case Bye():
                 self.farewells[frame.start_id] = frame
+                self.ledger.end_well(frame.start_id)
             case _:
                 raise ProtocolError(f"a worker sent {type(frame).__name__}")
 
     def observed(self, endpoint: str) -> dict[str, int]:
-        """Return the clients served by each revision since the weights last changed.
-
-        Counts arrive once a second, so that much at the edges may belong to the other side.
-        """
-        before = self._before_table.get(endpoint, {})
-        return {
-            revision: _served(share) - _served(before.get(revision, ShareCounts()))
-            for revision, share in self.totals(endpoint).items()
-            if revision
-        }
+        """Return the clients served by each revision under the present weights."""
+        return self.ledger.observed(endpoint)
 
     def totals(self, endpoint: str) -> dict[str, ShareCounts]:
         """Return the counts of an endpoint by revision, summed over all workers heard of."""
-        sums: dict[str, ShareCounts] = {}
-        for counts in self.counts.values():
-            for revision, share in counts.endpoints.get(endpoint, {}).items():
-                sums[revision] = _added(sums.get(revision, ShareCounts()), share)
-        return sums
+        return self.ledger.totals(endpoint)
 
 
 def _weights(table: Table | None) -> dict[str, int]:
     return {} if table is None else {share.revision: share.weight_pct for share in table.shares}
-
-
-def _served(share: ShareCounts) -> int:
-    return share.requests + share.dns
-
-
-def _added(one: ShareCounts, other: ShareCounts) -> ShareCounts:
-    reasons = one.failures.keys() | other.failures.keys()
-    return ShareCounts(
-        requests=one.requests + other.requests,
-        errors_5xx=one.errors_5xx + other.errors_5xx,
-        failures={r: one.failures.get(r, 0) + other.failures.get(r, 0) for r in reasons},
-        dns=one.dns + other.dns,
-        spilled=one.spilled + other.spilled,
-        in_flight=one.in_flight + other.in_flight,
-    )
 
 
 def _generation_of(path: Path) -> int:

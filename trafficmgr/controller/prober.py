@@ -44,7 +44,7 @@ class Prober:
             self._probing.pop(gone).cancel()
         for fresh in wanted.keys() - self._probing.keys():
             state, group = wanted[fresh]
-            probe = probe_of(state.revisions[group.revision], state.settings.port)
+            probe = probe_of(state.revisions[group.revision], state.port_of(group.revision))
             self._probing[fresh] = self._tasks.create_task(
                 self._watch(state, group, probe), name=f"probe {fresh}"
             )

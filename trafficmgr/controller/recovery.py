@@ -1,25 +1,21 @@
 """What a new controller does before anything else: believe the journal, then look at the world.
 
 1. Say that a controller started: slots must say hello again, clocks count from now.
-2. Apply the settings; endpoints that the config no longer has are to drain.
-3. Ask the runtime what runs. A group that should run and does not has ended; one that runs and
+2. Ask the runtime what runs. A group that should run and does not has ended; one that runs and
    that nobody knows is a leftover, swept after a grace period.
+3. Apply the settings (configuring.py).
 """
 
 import asyncio
 
 import structlog
 
+from trafficmgr.config.settings import Settings
 from trafficmgr.controller.loop import Loop
 from trafficmgr.controller.ports import Clock
-from trafficmgr.core.events import (
-    ControllerStarted,
-    EndpointRemoved,
-    GroupEnded,
-    SettingsApplied,
-)
+from trafficmgr.core.events import ControllerStarted, GroupEnded
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import EndpointSettings, GroupPhase
+from trafficmgr.core.model import GroupPhase
 from trafficmgr.runtimes.contract import (
     GroupState,
     GroupStatus,
@@ -35,20 +31,17 @@ RETRY_S = 2.0
 log = structlog.get_logger()
 
 
-async def begin(loop: Loop, clock: Clock, *, boot_id: str, slots: int, address_pool: str) -> None:
+async def begin(loop: Loop, clock: Clock, *, boot_id: str, slots: int, settings: Settings) -> None:
     """Take over from the controller before."""
     await loop.tell(
-        ControllerStarted(at=clock(), boot_id=boot_id, slots=slots, address_pool=address_pool)
+        ControllerStarted(
+            at=clock(),
+            boot_id=boot_id,
+            slots=slots,
+            address_pool=settings.address_pool,
+            max_concurrent=settings.max_concurrent,
+        )
     )
-
-
-async def configure(loop: Loop, clock: Clock, wanted: tuple[EndpointSettings, ...]) -> None:
-    """Apply the settings as events; what did not change leaves no trace."""
-    for settings in wanted:
-        await loop.tell(SettingsApplied(at=clock(), endpoint=settings.name, settings=settings))
-    names = {settings.name for settings in wanted}
-    for name in loop.fleet.endpoints.keys() - names:
-        await loop.tell(EndpointRemoved(at=clock(), endpoint=name))
 
 
 async def observe(loop: Loop, clock: Clock, runtime: Runtime) -> None:

@@ -96,7 +96,9 @@ def _least_bad(state: EndpointState) -> tuple[Share, ...]:
 
 
 def _targets(state: EndpointState, groups: list[Group]) -> tuple[Target, ...]:
-    port = state.settings.port
+    if not groups:
+        return ()
+    port = state.port_of(groups[0].revision)  # they are all of one revision
     return tuple(Target(group=g.id, dial=Tcp(address=g.address, port=port)) for g in groups)
 
 

@@ -309,7 +309,7 @@ def _wanted(state: EndpointState) -> Iterator[AnyCommand]:
                 endpoint=state.name,
                 group=group,
                 revision=state.revisions[group.revision],
-                port=state.settings.port,
+                port=state.port_of(group.revision),
             )
         elif group.phase is GroupPhase.stopping:
             yield StopGroup(endpoint=state.name, group=group.id)

@@ -49,6 +49,17 @@ class EndpointState(Noun, kw_only=True):
         """How many groups a revision at full strength has."""
         return self.settings.replicas if self.scaled_to is None else self.scaled_to
 
+    def port_of(self, revision: str) -> int:
+        """Return the port at which a revision's groups are fronted.
+
+        It is the configured one if the revision declares it, else its own first: the config may
+        have moved on while older groups still run.
+        """
+        template = self.revisions[revision].template
+        declared = [port for container in template.containers for port in container.ports]
+        wanted = self.settings.port
+        return wanted if wanted in declared or not declared else declared[0]
+
     def live(self, revision: str) -> list[Group]:
         """Return the groups of a revision that are meant to stay."""
         return [g for g in self.groups if g.revision == revision and not g.is_retiring]

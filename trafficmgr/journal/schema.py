@@ -41,6 +41,15 @@ MIGRATIONS = (
     );
     INSERT INTO history VALUES (0);
     """,
+    """
+    CREATE TABLE receipts (
+        number INTEGER PRIMARY KEY,  -- the order in which their rollouts began
+        id TEXT NOT NULL UNIQUE,     -- the rollout's
+        endpoint TEXT NOT NULL,
+        is_final INTEGER NOT NULL,
+        receipt BLOB NOT NULL
+    );
+    """,
 )
 """Script n takes a file from version n to n + 1. Scripts are added, never changed."""
 

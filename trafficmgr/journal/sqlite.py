@@ -32,6 +32,9 @@ T = TypeVar("T")
 CHUNK = 1000
 """Events read or dropped in one turn of the thread, so that an append never waits long."""
 
+KEPT_RECEIPTS = 10_000
+"""Of finished rollouts; some kilobytes each. Beyond it the oldest are dropped."""
+
 _COLUMNS = "seq, wall, at, boot_id, endpoint, kind, event"
 
 
@@ -137,6 +140,39 @@ class Journal:
             dropped += count
         return dropped
 
+    async def put_receipt(
+        self, rollout: str, endpoint: str, receipt: bytes, *, is_final: bool
+    ) -> bool:
+        """Keep the receipt of a rollout, in place of the draft that there may be.
+
+        Returns:
+            Whether it was kept: a final receipt is written once and never changed.
+
+        Raises:
+            JournalError: Nothing was kept.
+        """
+        return await self._ask(lambda: self._put_receipt(rollout, endpoint, receipt, is_final))
+
+    async def receipt(self, rollout: str) -> bytes | None:
+        """Return the receipt of a rollout as it was put, final or not; None if there is none."""
+        found = await self._ask(lambda: self._receipts("id = ?", rollout, limit=1))
+        return found[0] if found else None
+
+    async def receipts(self, endpoint: str | None = None, *, limit: int = 100) -> list[bytes]:
+        """Return the newest receipts, final or not, of one endpoint or all, oldest first."""
+        where, given = ("1", ()) if endpoint is None else ("endpoint = ?", (endpoint,))
+        return await self._ask(lambda: self._receipts(where, *given, limit=limit))
+
+    async def drafts(self) -> list[bytes]:
+        """Return every receipt that is not final yet, oldest first."""
+        return await self._ask(lambda: self._receipts("NOT is_final", limit=-1))
+
+    async def final_receipts(self) -> frozenset[str]:
+        """Return the rollouts whose receipt is final."""
+        query = "SELECT id FROM receipts WHERE is_final"
+        rows = await self._ask(lambda: self._connection.execute(query).fetchall())
+        return frozenset(rollout for (rollout,) in rows)
+
     async def close(self) -> None:
         """Finish what was asked for and close the file. Closing twice is harmless."""
         if self._is_closed:
@@ -221,6 +257,29 @@ class Journal:
             {"after": after, "endpoint": endpoint, "limit": limit},
         ).fetchall()
         return [_stored(row) for row in (reversed(rows) if from_end else rows)]
+
+    def _put_receipt(self, rollout: str, endpoint: str, receipt: bytes, is_final: bool) -> bool:
+        with _transaction(self._connection):
+            count = self._connection.execute(
+                "INSERT INTO receipts (id, endpoint, is_final, receipt) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET is_final = excluded.is_final,"
+                " receipt = excluded.receipt WHERE NOT is_final",
+                (rollout, endpoint, is_final, receipt),
+            ).rowcount
+            self._connection.execute(
+                "DELETE FROM receipts WHERE is_final AND number <="
+                " (SELECT number FROM receipts ORDER BY number DESC LIMIT 1 OFFSET ?)",
+                (KEPT_RECEIPTS,),
+            )
+        return count > 0
+
+    def _receipts(self, where: str, *given: str, limit: int) -> list[bytes]:
+        rows = self._connection.execute(
+            f"SELECT receipt FROM receipts WHERE {where}"  # noqa: S608  our own words
+            " ORDER BY number DESC LIMIT ?",
+            (*given, limit),
+        ).fetchall()
+        return [receipt for (receipt,) in reversed(rows)]
 
     def _drop_chunk(self, keep: int) -> int:
         newest_dropped = "SELECT seq FROM events ORDER BY seq DESC LIMIT 1 OFFSET ?"

@@ -84,14 +84,27 @@ class Images:
         self._timeout_s = timeout_s
         self._machine = machine or this_platform()
         self._clients: dict[str, RegistryClient] = {}
+        self._replaced: list[RegistryClient] = []
         self._locks: dict[str, asyncio.Lock] = {}
         self._downloads = asyncio.Semaphore(PARALLEL_DOWNLOADS)
 
     async def close(self) -> None:
         """Close every connection."""
-        for client in self._clients.values():
+        for client in (*self._clients.values(), *self._replaced):
             await client.close()
         self._clients.clear()
+        self._replaced.clear()
+
+    def reach(self, registries: Mapping[str, RegistryAccess]) -> frozenset[str]:
+        """Reach registries like this from now on; return those for which that is something new.
+
+        What is under way ends as it began: a replaced client is kept until `close`.
+        """
+        hosts = registries.keys() | self._access.keys()
+        changed = frozenset(h for h in hosts if registries.get(h) != self._access.get(h))
+        self._replaced += [self._clients.pop(h) for h in changed if h in self._clients]
+        self._access = dict(registries)
+        return changed
 
     async def digest(self, repository: str, tag: str) -> str:
         """Return the digest that a tag names now: one HEAD.

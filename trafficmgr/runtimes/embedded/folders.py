@@ -158,6 +158,17 @@ class GroupFolder:
             group=self.group, endpoint=record.spec.endpoint, state=GroupState.running, pid=pid
         )
 
+    def may_be_removed_by(self, instance: str) -> bool:
+        """Whether the group is this instance's, or a start or stop that was killed left it.
+
+        group.json is there before a shim starts, and the folder loses its name before its files:
+        without it nothing runs here. One that can't be read may be a newer version's.
+        """
+        record = self.record()
+        if record is None:
+            return not (self.path / "group.json").exists()
+        return record.spec.instance == instance
+
     def remove(self, logs: Path) -> None:
         """Forget the group, except for its logs, which move below the folder `logs`."""
         for container in self.containers():

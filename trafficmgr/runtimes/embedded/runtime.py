@@ -174,10 +174,9 @@ class EmbeddedRuntime(Runtime):
     # -- ending -----------------------------------------------------------------------------------
 
     async def _remove(self, folder: GroupFolder) -> None:
-        record = await asyncio.to_thread(folder.record)
-        if not _NAME.fullmatch(folder.group) or record is None:
+        if not _NAME.fullmatch(folder.group):
             return
-        if record.spec.instance != self._instance:
+        if not await asyncio.to_thread(folder.may_be_removed_by, self._instance):
             return
         self._watch.forget(folder.group)
         for container in reversed(folder.containers()):
