@@ -212,6 +212,7 @@ class _Controller:
         await recovery.observe(loop, boottime, self.runtime)
         self.is_acting = True
         await self.configuring.tell_all()
+        recovery.forget_tables(settings.state_dir, loop.fleet)
         for state in loop.fleet.endpoints.values():
             await self.link.publish(state.table)
         await self.link.publish_zones(settings.zones, settings.advertise)

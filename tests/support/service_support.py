@@ -27,17 +27,19 @@ import dns.query
 from demo.builder import push
 from demo.settings import free_ports
 from demo.versions import image_of
+from trafficmgr.runtimes.embedded.process import MARK
 
 DEADLINE_S = 60.0
 ARGV = (sys.executable, "-m", "trafficmgr")
 HOST = "shop.apps.test"
 REPOSITORY = "demo/web"
-_pools = count(os.getpid() % 100)
+_pools = count(os.getpid() * 37 % 1600)
+"""Of 127.100.0.0 to 127.199.255.255, 16 of 256; test runs side by side seldom meet."""
 
 CONFIG = """\
 state_dir: ./state
 listen: {{dns: ["127.0.0.1:{dns}"], http: ["127.0.0.1:{http}"]}}
-address_pool: 127.{pool}.0.0/16
+address_pool: 127.{pool}.0/20
 workers: 2
 zones: [{{name: apps.test, ns: [ns1.apps.test]}}]
 endpoints:
@@ -95,7 +97,8 @@ class Installation:
     def __post_init__(self) -> None:
         """Write the config."""
         self.ports = dict(zip(("dns", "http"), free_ports(2), strict=True))
-        self.pool = 100 + next(_pools) % 100
+        number = next(_pools) % 1600
+        self.pool = f"{100 + number // 16}.{number % 16 * 16}"
         self.write_config()
 
     @property
@@ -107,6 +110,13 @@ class Installation:
     def state_dir(self) -> Path:
         """Where it keeps its state."""
         return self.folder / "state"
+
+    @property
+    def mark(self) -> bytes:
+        """What all processes of its groups have in their environment, and no others."""
+        path = self.state_dir / "instance"
+        instance = path.read_text() if path.exists() else "not started yet"
+        return f"{MARK}={instance}/".encode()
 
     def write_config(self, registry: str = "") -> None:
         """Write the config, perhaps for another registry."""
@@ -181,7 +191,6 @@ class Installation:
     def pids(self) -> list[int]:
         """Return every process whose command line or environment points into the folder."""
         mark = os.fsencode(self.folder)
-        address = f"HOST=127.{self.pool}.".encode()
         found = []
         for folder in Path("/proc").iterdir():
             if not folder.name.isdigit() or int(folder.name) == os.getpid():
@@ -189,7 +198,7 @@ class Installation:
             with contextlib.suppress(OSError):
                 about = (folder / "cmdline").read_bytes()
                 environment = (folder / "environ").read_bytes()
-                if (mark in about or address in environment) and is_alive(int(folder.name)):
+                if (mark in about or self.mark in environment) and is_alive(int(folder.name)):
                     found.append(int(folder.name))
         return found
 
@@ -212,11 +221,10 @@ class Installation:
 
     def group_pids(self) -> set[int]:
         """Return the processes of the app."""
-        address = f"HOST=127.{self.pool}.".encode()
         found = set()
         for folder in Path("/proc").iterdir():
             with contextlib.suppress(OSError, ValueError):
-                if address in (folder / "environ").read_bytes() and is_alive(int(folder.name)):
+                if self.mark in (folder / "environ").read_bytes() and is_alive(int(folder.name)):
                     found.add(int(folder.name))
         return found
 

@@ -75,7 +75,7 @@ def _of_endpoint(plan: EndpointPlan) -> Iterator[str]:
         case Fate.new:
             yield f"{plan.name}: new; it starts when the registry has shown its image."
         case Fate.removed:
-            yield f"{plan.name}: removed; {_count(plan.groups)} first."
+            yield f"{plan.name}: removed; {_count(plan.groups)}."
         case Fate.changed:
             for one in plan.changed:
                 yield f"{plan.name}: {one.key}: {_change(one)}."
@@ -86,8 +86,8 @@ def _of_endpoint(plan: EndpointPlan) -> Iterator[str]:
 
 def _count(groups: int) -> str:
     if not groups:
-        return "it has no groups, so nothing drains"
-    return "its 1 group drains" if groups == 1 else f"its {groups} groups drain"
+        return "it has no groups"
+    return "its 1 group drains first" if groups == 1 else f"its {groups} groups drain first"
 
 
 def _follows(plan: EndpointPlan) -> Iterator[str]:

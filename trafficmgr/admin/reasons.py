@@ -12,7 +12,7 @@ from trafficmgr.config.units import shown
 from trafficmgr.core import clocks, moves, publishing, retirement
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import Group, GroupPhase, Noun, Rollout, RolloutPhase, revision_id, short
-from trafficmgr.core.schedule import next_weight_pct, step_weight_pct
+from trafficmgr.core.schedule import groups_for, next_weight_pct, step_weight_pct
 from trafficmgr.core.state import EndpointState
 
 
@@ -127,10 +127,12 @@ def _held(state: EndpointState, rollout: Rollout, left_s: float, *, is_running: 
 def _not_ready_for_more(state: EndpointState, rollout: Rollout, now: float) -> Iterator[str]:
     """Yield what the next step lacks: ready groups, or `min_ready` of those that are."""
     name, ready = short(rollout.revision), state.ready(rollout.revision)
-    wanted = clocks.candidate_groups(state, now)
+    wanted, what = clocks.candidate_groups(state, now), ""
+    if rollout.step >= 0:
+        wanted = groups_for(next_weight_pct(rollout), state.replicas)
+        what = f" with {next_weight_pct(rollout)} % of traffic"
     if len(ready) < wanted:
-        what = f"{next_weight_pct(rollout)} % of traffic" if rollout.step >= 0 else "its first step"
-        yield f"{name} has {len(ready)} of {wanted} groups ready, which {what} needs."
+        yield f"{name} has {len(ready)} of the {wanted} groups ready that it needs to go on{what}."
         return
     min_ready_s = rollout.settings.min_ready_s
     young = [g.ready_since + min_ready_s - now for g in ready if g.ready_since is not None]
@@ -249,18 +251,22 @@ def _waits_its_turn(state: EndpointState, sight: Sight) -> str:
         return f"Revision {name} waits until the rollout under way is over."
     if state.stable and not state.is_admitted:
         most = sight.fleet.max_concurrent
-        busy = ", ".join(
+        busy = " and ".join(
             other
             for other, one in sight.fleet.endpoints.items()
-            if other != state.name and one.rollout is not None and not one.rollout.is_over
+            if other != state.name and one.stable and _is_progressing(one)
         )
-        return f"Revision {name} waits for its turn: {busy} roll out (max_concurrent: {most})."
+        return f"Revision {name} waits for its turn: {busy} is rolled out (max_concurrent: {most})."
     running = sorted({group.revision for group in state.groups})
     most = state.settings.max_revisions
     return (
         f"Revision {name} waits until one of {', '.join(map(short, running))} has drained"
         f" (max_revisions: {most})."
     )
+
+
+def _is_progressing(state: EndpointState) -> bool:
+    return state.rollout is not None and state.rollout.phase is RolloutPhase.progressing
 
 
 def _other_group(state: EndpointState) -> Iterator[str]:

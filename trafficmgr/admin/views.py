@@ -79,8 +79,7 @@ def _remarks(state: EndpointState) -> Iterator[str]:
         yield "cpu and memory limits are not enforced: process mode has none"
     if state.scaled_to is not None and state.scaled_to != state.settings.replicas:
         yield (
-            f"scaled to {state.scaled_to} groups by an operator; the config says"
-            f" {state.settings.replicas}"
+            f"scaled to {state.scaled_to} by an operator; the config says {state.settings.replicas}"
         )
     if state.table.preview is not None:
         hosts = ", ".join(PREVIEW_PREFIX + host for host in state.table.hosts)

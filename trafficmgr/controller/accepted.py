@@ -58,7 +58,7 @@ def keep(state_dir: Path, path: Path, data: bytes) -> None:
     """
     text = data.decode()  # what passed the loader is UTF-8
     kept = Accepted(run=_run(state_dir), path=str(path.absolute()), text=text)
-    replace_file(state_dir / NAME, msgspec.json.encode(kept))
+    replace_file(state_dir / NAME, msgspec.json.encode(kept), mode=0o600)  # `env` may have secrets
 
 
 def _kept(state_dir: Path) -> Accepted | None:

@@ -9,11 +9,16 @@ MAX_SOCKET_PATH_BYTES = 107
 """sun_path of Linux has 108 bytes with the closing NUL (unix(7))."""
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write, fsync, rename: readers see the old file or the new one, also after a power cut."""
+def replace_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
+    """Write, fsync, rename: readers see the old file or the new one, also after a power cut.
+
+    Without a mode the umask decides who may read it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")
     with fresh.open("wb") as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)  # before there is anything to read
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

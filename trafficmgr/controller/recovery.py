@@ -3,10 +3,11 @@
 1. Say that a controller started: slots must say hello again, clocks count from now.
 2. Ask the runtime what runs. A group that should run and does not has ended; one that runs and
    that nobody knows is a leftover, swept after a grace period.
-3. Apply the settings (configuring.py).
+3. Apply the settings (configuring.py), and forget what is left of endpoints that are gone.
 """
 
 import asyncio
+from pathlib import Path
 
 import structlog
 
@@ -57,6 +58,14 @@ async def observe(loop: Loop, clock: Clock, runtime: Runtime) -> None:
                 await loop.tell(
                     GroupEnded(at=clock(), endpoint=state.name, group=group.id, reason=reason)
                 )
+
+
+def forget_tables(state_dir: Path, fleet: Fleet) -> None:
+    """Delete the tables of endpoints that are gone, so that new workers know nothing of them."""
+    for path in (state_dir / "tables").glob("*.table"):
+        if path.stem not in fleet.endpoints:
+            path.unlink(missing_ok=True)
+            log.info("table_forgotten", endpoint=path.stem)
 
 
 async def sweep(loop: Loop, runtime: Runtime, *, after_s: float = SWEEP_AFTER_S) -> None:
