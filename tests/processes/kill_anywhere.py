@@ -1,0 +1,158 @@
+"""Kill the controller anywhere: it ends the same, nothing is doubled, nobody notices (promise 8).
+
+Every scenario is done once without a kill, and then once for each kill, on services that run on
+and with clients that ask all the time. By default there is a kill at every point that has a name
+of its own; with `--every-point` at every single point that the scenarios pass.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support.kill_scenarios import (
+    ABORT,
+    ROLLOUT,
+    SUPERSEDE,
+    UNDO,
+    Done,
+    Job,
+    Lane,
+    Work,
+    lane,
+    names_in,
+)
+from support.kill_support import ALL_THERE, End
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(1800)]
+
+LANES = 5
+"""Installations at work at the same time: while one waits for its TTL, others need the CPU."""
+
+OWN_POINTS = (
+    "before append ControllerStarted",
+    "after append ControllerStarted",
+    "during publish",
+    "before append WorkerConnected",
+    "after append WorkerConnected",
+    "before start",
+    "after start",
+    "before append GroupStarted",
+)
+"""What a new controller does first: it is killed there again, while it takes over."""
+
+LATE_S = (0.0, 0.001, 0.003, 0.006, 0.012, 0.025)
+"""So long after the first folder of a new group is there: amid its files, amid its shims."""
+
+SERVES_NEW = End(
+    phase="serving",
+    alarm="",
+    roles=("new 1", "", ""),
+    weights=(("new 1", 100),),
+    groups=(("new 1", "started", True),) * 2,
+    outcomes=(("new 1", "completed"),),
+    newly_quarantined=(),
+    serves="a",
+    processes=ALL_THERE,
+    are_apps_the_same=False,
+    strays=(),
+)
+SERVES_OLD = SERVES_NEW._replace(
+    roles=("old", "", ""),
+    weights=(("old", 100),),
+    groups=(("old", "started", True),) * 2,
+    outcomes=(("new 1", "aborted"),),
+    newly_quarantined=("new 1",),
+    are_apps_the_same=True,
+)
+EXPECTED = {
+    ROLLOUT: SERVES_NEW,
+    ABORT: SERVES_OLD,
+    UNDO: SERVES_OLD,
+    SUPERSEDE: SERVES_NEW._replace(
+        roles=("new 2", "", ""),
+        weights=(("new 2", 100),),
+        groups=(("new 2", "started", True),) * 2,
+        outcomes=(("new 1", "superseded"), ("new 2", "completed")),
+        serves="b",
+    ),
+}
+"""How each scenario ends, wherever and however often the controller is killed."""
+
+
+def test_a_controller_killed_anywhere_ends_the_same(
+    tmp_path: Path, registry: str, request: pytest.FixtureRequest
+) -> None:
+    is_whole = bool(request.config.getoption("--every-point"))
+    unharmed = Work([Job(scenario, is_whole=is_whole) for scenario in EXPECTED])
+
+    with ExitStack() as stack, ThreadPoolExecutor(LANES) as pool:
+        folders = [tmp_path / f"lane{n}" for n in range(LANES)]
+        lanes = list(pool.map(lambda folder: made(stack, folder, registry), folders))
+        everybody(pool, lanes, unharmed)
+        assert wrong(unharmed.done) == []
+        killed = Work([*kills(unharmed.done, is_whole=is_whole), *more_kills()])
+        everybody(pool, lanes, killed)
+
+    tell(unharmed, killed)
+    assert wrong(killed.done) == []
+    # what depends on who is faster is passed more often in some runs than in others
+    assert len(killed.never_struck()) <= (len(killed.done) // 10 if is_whole else 0)
+
+
+def made(stack: ExitStack, folder: Path, registry: str) -> Lane:
+    folder.mkdir()
+    return stack.enter_context(lane(folder, registry))
+
+
+def everybody(pool: ThreadPoolExecutor, lanes: list[Lane], work: Work) -> None:
+    list(pool.map(lambda lane: lane.work(work), lanes))
+
+
+def kills(unharmed: Iterable[Done], *, is_whole: bool) -> Iterator[Job]:
+    """Yield a kill at each point that was passed, or at the first of each name."""
+    for job, _, _, lines in unharmed:
+        if is_whole:
+            faults = [f"{n} *" for n in range(1, len(lines) + 1)]
+        else:
+            faults = [f"1 {name}" for name in names_in(lines)]
+        yield from (job._replace(faults=(fault,)) for fault in faults)
+
+
+def more_kills() -> Iterator[Job]:
+    """Yield kills of a controller that takes over from a killed one, and amid starts."""
+    yield from (Job(ROLLOUT, ("1 before append GroupStarted", f"1 {own}")) for own in OWN_POINTS)
+    yield from (Job(ABORT, late_s=late_s) for late_s in LATE_S)
+
+
+def wrong(done: Iterable[Done]) -> list[str]:
+    """Return where an end differs from the one that is expected."""
+    return [
+        f"{one.job}: {name} is {is_}, not {should_be}"
+        for one in done
+        for name, is_, should_be in zip(
+            End._fields, one.end, EXPECTED[one.job.scenario], strict=True
+        )
+        if is_ != should_be
+    ]
+
+
+def tell(unharmed: Work, killed: Work) -> None:
+    """Print how many points there are, and how many kills there were at each."""
+    for one in unharmed.done:
+        there, names = len(one.lines), len(names_in(one.lines))
+        here = [done for done in killed.done if done.job.scenario is one.job.scenario]
+        struck = sum(len(done.where) for done in here)
+        say(f"{one.job.scenario.name}: {there} points, {names} names, killed {struck} times")
+    where = Counter(place for done in killed.done for place in done.where)
+    say(f"killed {where.total()} times in {len(where)} places:")
+    for place, count in sorted(where.items()):
+        say(f"{count:6} {place}")
+    say(f"never killed at: {', '.join(killed.never_struck()) or 'no point was missed'}")
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")

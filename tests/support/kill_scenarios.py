@@ -1,0 +1,265 @@
+"""What is done to an installation while its controller is killed, and how the kills are spread.
+
+A `Scenario` is done once without a kill, which shows the points that it passes. Each kill is a
+`Job`; the lanes, which are installations of their own, share the jobs until none is left.
+"""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from support.kill_support import (
+    PAUSE_S,
+    POLL_S,
+    DirectLoad,
+    End,
+    Victim,
+    before,
+    end,
+    is_at_rest,
+    read_journal,
+    wait_for_end,
+)
+from support.service_support import Load, is_alive, wait_for
+from trafficmgr.controller.faults import KILLED, SEPARATOR
+
+# -- scenarios ------------------------------------------------------------------------------------
+
+
+def _nothing(_house: Victim, _number: int) -> str:
+    return ""
+
+
+def _push(house: Victim, number: int, _first: str) -> None:
+    house.push_image(f"{number}a")
+
+
+def _push_broken(house: Victim, number: int, _first: str) -> None:
+    house.push_image(f"{number}a", is_broken=True)
+
+
+def _step(house: Victim, number: int) -> str:
+    """Push, and wait until the rollout has traffic; return its id."""
+    house.push_image(f"{number}a")
+    return _wait_for_step(house)
+
+
+def _abort(house: Victim, _number: int, first: str) -> None:
+    _press(house, "abort", first, {"aborting", "aborted"})
+
+
+def _supersede(house: Victim, number: int, first: str) -> None:
+    house.push_image(f"{number}b")
+    second = _wait_for_step(house, other_than=first)
+    _press(house, "promote", second, {"promoting", "completed"})
+
+
+def _wait_for_step(house: Victim, other_than: str = "") -> str:
+    def in_step() -> str:
+        rollout = (house.status() or {}).get("rollout") or {"step": 0}
+        is_it = rollout["step"] > 0 and rollout["id"] != other_than
+        return str(rollout["id"]) if is_it else ""
+
+    found: str = wait_for("a step", in_step, every_s=POLL_S)
+    return found
+
+
+def _press(house: Victim, button: str, rollout: str, outcomes: set[str]) -> None:
+    """Press until it was heard: the controller may die before it has written it down."""
+
+    def is_heard() -> bool:
+        known = house.ask("/v1/rollouts") or []
+        return any(one["id"] == rollout and one["outcome"] in outcomes for one in known)
+
+    path = f"/v1/endpoints/shop/{button}"
+    wait_for(button, lambda: is_heard() or (house.ask(path, method="POST") and is_heard()))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Something to be done. Both parts get the installation and a number that is new to it.
+
+    What `prepare` brings about was killed in another scenario; what it returns goes to `do`.
+    """
+
+    name: str
+    do: Callable[[Victim, int, str], None]
+    prepare: Callable[[Victim, int], str] = _nothing
+    rollouts: int = 1
+    hold: str = "300ms"
+    deadline: str = "20s"
+
+
+ROLLOUT = Scenario("rollout", _push)
+ABORT = Scenario("abort", _push_broken, deadline="1s")
+UNDO = Scenario("undo", _abort, prepare=_step, hold="10m")
+SUPERSEDE = Scenario("supersede", _supersede, prepare=_step, rollouts=2, hold="10m")
+
+# -- jobs -----------------------------------------------------------------------------------------
+
+
+class Job(NamedTuple):
+    """A scenario and where its controller is killed.
+
+    Either at `faults`, one after the other (trafficmgr/controller/faults.py says how they are
+    written), or `late_s` after the first new group has a folder. `is_whole`: in `prepare`, too.
+    """
+
+    scenario: Scenario
+    faults: tuple[str, ...] = ()
+    late_s: float | None = None
+    is_whole: bool = False
+
+    def __str__(self) -> str:
+        """Say where it kills."""
+        late = "" if self.late_s is None else f"{1000 * self.late_s:g} ms after a folder"
+        return f"{self.scenario.name}: {late or ', '.join(self.faults) or 'not at all'}"
+
+
+class Done(NamedTuple):
+    """What came of a job: `where` it was killed, the points that were passed."""
+
+    job: Job
+    end: End
+    where: tuple[str, ...]
+    lines: tuple[str, ...]
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether it lived on, because a point was not passed this time."""
+        return len(self.where) < len(self.job.faults)
+
+
+def names_in(lines: tuple[str, ...]) -> list[str]:
+    """Return the distinct names among points passed, in the order of their first time."""
+    names = (name for line in lines for name in line.split(SEPARATOR))
+    return [name for name in dict.fromkeys(names) if name != KILLED]
+
+
+TRIES = 3
+"""A point that depends on who is faster may not be passed each time."""
+
+
+@dataclass
+class Work:
+    """Jobs that wait, and what came of those that are done."""
+
+    waiting: list[Job]
+    done: list[Done] = field(default_factory=list)
+    missed: list[Job] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, last: Scenario) -> Job | None:
+        """Take the next job, if possible one of the same scenario."""
+        with self.lock:
+            job = next((job for job in self.waiting if job.scenario is last), None)
+            job = job or next(iter(self.waiting), None)
+            if job is not None:
+                self.waiting.remove(job)
+            return job
+
+    def note(self, done: Done) -> None:
+        """Take note of what came of a job; one that missed its point is to be done again."""
+        with self.lock:
+            self.done.append(done)
+            if done.is_missed:
+                self.missed.append(done.job)
+                if self.missed.count(done.job) < TRIES:
+                    self.waiting.append(done.job)
+
+    def never_struck(self) -> list[str]:
+        """Return the jobs that missed their points each time."""
+        return [str(job) for job in dict.fromkeys(self.missed) if self.missed.count(job) == TRIES]
+
+
+# -- lanes ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Lane:
+    """An installation on which one job after another is done, with clients of both kinds."""
+
+    house: Victim
+    scenario: Scenario
+    number: int = 0
+
+    def work(self, work: Work) -> None:
+        """Do jobs until none is left."""
+        while (job := work.take(self.scenario)) is not None:
+            try:
+                work.note(self.run(job))
+            except AssertionError as error:
+                work.waiting.clear()
+                raise AssertionError(f"{job}: {error}\n{self.house.log()[-4000:]}") from error
+
+    def run(self, job: Job) -> Done:
+        """Do a job, and look at what it left once everything is at rest."""
+        self._become(job.scenario)
+        self.number += 1
+        house, do = self.house, job.scenario.do
+        past, alive, known = before(house), house.controller(), house.folders()
+        if job.is_whole:
+            house.arm(*job.faults)
+        first = job.scenario.prepare(house, self.number)
+        if not job.is_whole:
+            house.arm(*job.faults)
+        do(house, self.number, first)
+        where = [] if job.late_s is None else [self._kill_late(alive, job.late_s, known)]
+        wait_for_end(house, past, job.scenario.rollouts)
+        lines = house.disarm()
+        where += [lines[n - 1] for n, line in enumerate(lines) if line == KILLED]
+        if where:  # perhaps only just now
+            wait_for("the controller to be gone", lambda: not is_alive(alive))
+            wait_for_end(house, past, job.scenario.rollouts)
+        return Done(job, end(house, past), tuple(where), tuple(lines))
+
+    def _kill_late(self, pid: int, delay_s: float, known: set[str]) -> str:
+        """Kill from outside, while groups start; tell how far they had come by then."""
+        wait_for("a new group", lambda: self.house.folders() - known, every_s=0.0005)
+        time.sleep(delay_s)
+        os.kill(pid, signal.SIGKILL)
+        wait_for("the controller to be gone", lambda: not is_alive(pid), every_s=0.001)
+        return f"new groups with {self.house.how_far(known)}"
+
+    def _become(self, scenario: Scenario) -> None:
+        """Have the settings of a scenario: a new controller reads them."""
+        self.scenario = scenario
+        if (self.house.hold, self.house.deadline) == (scenario.hold, scenario.deadline):
+            return
+        self.house.hold, self.house.deadline = scenario.hold, scenario.deadline
+        self.house.write_config()
+        pid = self.house.controller()
+        os.kill(pid, signal.SIGKILL)
+        wait_for("a new controller", lambda: not is_alive(pid) and is_at_rest(self.house.status()))
+
+
+@contextmanager
+def lane(folder: Path, registry: str) -> Iterator[Lane]:
+    """Yield an installation on its first revision; afterwards hold the lane's promises against it.
+
+    Promised is that no client of either kind had a failure, that all ended when it was told to,
+    and that its journal folds to what it stored.
+    """
+    house = Victim(folder, registry, deadline="20s", repository=f"kill/{folder.name}")
+    try:
+        house.push_image("0a")
+        house.start()
+        wait_for("the first revision", lambda: is_at_rest(house.status()))
+        with DirectLoad(house.ports["dns"]) as direct, Load(house.ports["http"], PAUSE_S) as load:
+            yield Lane(house, ROLLOUT)
+            direct.wait_for_more(5)
+            load.wait_for_more(5)
+        seen = (direct.failed, load.failed, load.cut)
+        assert seen == ([], [], 0), f"clients: {seen}"
+        house.end()
+        kept, folded = asyncio.run(read_journal(house.state_dir / "journal.db"))
+        assert kept == folded, f"stored {kept}\nfolded {folded}"
+    finally:
+        house.end_everything()

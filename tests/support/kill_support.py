@@ -1,0 +1,400 @@
+"""A whole installation that tells which points its controller passes, and what is left at the end.
+
+`Victim` is the installation, `End` all that can be seen of it once it is at rest, `DirectLoad` a
+client that asks DNS and goes to the groups itself. What is done to it: kill_scenarios.py.
+"""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import dns.exception
+import dns.message
+import dns.query
+import dns.rcode
+import msgspec
+
+from demo.builder import File, push
+from demo.versions import image_of
+from support.service_support import HOST, Installation, wait_for
+from trafficmgr.admin.address import reachable, socket_path
+from trafficmgr.controller.loop import restored
+from trafficmgr.core import fleet
+from trafficmgr.core.events import AnyEvent
+from trafficmgr.core.fleet import Fleet
+from trafficmgr.journal.sqlite import Journal
+
+REPLICAS = 2
+WORKERS = 2
+
+STAGES = ("exit.json", "identity.json", "spec.json", "group.json")
+"""Files of a group, the last to be written first (trafficmgr/runtimes/embedded/folders.py)."""
+
+PAUSE_S = 0.04
+"""Between two requests of a client."""
+
+POLL_S = 0.05
+"""How often is asked; each answer costs the controller some milliseconds, and there are four."""
+
+RUN = """\
+import sys
+from trafficmgr.cli.main import main
+from trafficmgr.supervisor import child
+child.LONG_LIFE_S = 0.0
+sys.argv[0] = "trafficmgr"
+main()
+"""
+"""`trafficmgr run`, but as patient after the tenth kill in a row as after the first: the growing
+wait before a controller is started again is right in life, and here would be most of the test."""
+
+QUICK = (("update: {policy: digest, every: 1s}", "update: {policy: digest, every: 200ms}"),)
+"""What the installation of other tests has, and what it has here."""
+
+
+class Processes(NamedTuple):
+    """How many of each there are; nothing else may run."""
+
+    supervisor: int
+    controller: int
+    worker: int
+    shim: int
+    app: int
+
+
+ALL_THERE = Processes(1, 1, WORKERS, REPLICAS, REPLICAS)
+
+
+@dataclass
+class Victim(Installation):
+    """An installation that reports its points, is quick, and asked over its socket."""
+
+    publish: str = "groups"
+    repository: str = "demo/web"
+
+    # -- its life ---------------------------------------------------------------------------------
+
+    @property
+    def faults(self) -> Path:
+        """The folder that TRAFFICMGR_FAULT names."""
+        return self.folder / "faults"
+
+    def write_config(self, registry: str = "") -> None:
+        """Write it as others do, then make it quick."""
+        super().write_config(registry)
+        text = self.config.read_text().replace("demo/web", self.repository)
+        for usual, quick in QUICK:
+            assert usual in text
+            text = text.replace(usual, quick)
+        self.config.write_text(text)
+
+    def push_image(self, version: str, *, is_broken: bool = False) -> None:
+        """Push an image that never was before; a broken one never becomes ready."""
+        image = image_of(version)
+        if is_broken:
+            image = replace(image, files={**image.files, "app/broken": File(b"on purpose\n")})
+        asyncio.run(push(f"http://{self.registry}", self.repository, "stable", image))
+
+    def start(self) -> Self:
+        """Start it with an environment of its own."""
+        self.faults.mkdir(exist_ok=True)
+        with (self.folder / "run.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", RUN, "run", "-c", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "TRAFFICMGR_FAULT": str(self.faults)},
+            )
+        wait_for("the API to answer", self.status)
+        return self
+
+    def ask(self, path: str, *, method: str = "GET", body: str = "") -> Any:
+        """Ask the admin API; None while no controller answers, or if it refuses."""
+        connection = http.client.HTTPConnection("trafficmgr", timeout=30)
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(30)
+        with (
+            contextlib.closing(connection),
+            contextlib.suppress(OSError, http.client.HTTPException),
+        ):
+            with reachable(socket_path(self.state_dir)) as name:
+                connection.sock.connect(name)
+            connection.request(method, path, body=body)
+            answer = connection.getresponse()
+            data = answer.read()
+            return json.loads(data) if answer.status == 200 else None
+        return None
+
+    def status(self) -> dict[str, Any] | None:
+        """Return the endpoint as `status` shows it; None while nobody answers."""
+        whole = self.ask("/v1/status")
+        return (
+            {**whole["endpoints"][0], "service": whole["service"]}
+            if whole and whole["endpoints"]
+            else None
+        )
+
+    def rollouts(self) -> list[dict[str, Any]]:
+        """Return the rollouts that are kept, oldest first; waits for a controller that answers."""
+        found: list[dict[str, Any]] = wait_for("rollouts", lambda: self.ask("/v1/rollouts"))
+        return found
+
+    def controller(self) -> int:
+        """Return the pid of the controller that answers."""
+        status: dict[str, Any] = wait_for("a controller", self.status)
+        pid: int = status["service"]["pid"]
+        return pid
+
+    def end(self) -> None:
+        """End it with its groups, and check that nothing is left."""
+        wait_for("stop", lambda: self.ask("/v1/stop", method="POST", body='{"groups": true}'))
+        assert self.process is not None
+        assert self.process.wait(60) == 0, self.log()
+        self.process = None
+        assert (self.pids(), self.folders()) == ([], set()), f"{self.pids()} {self.folders()}"
+
+    # -- faults -----------------------------------------------------------------------------------
+
+    def arm(self, *faults: str) -> None:
+        """From now on report points, and kill at these, one after the other."""
+        (self.faults / "passed").write_text("")
+        fresh = self.faults / "armed.new"
+        fresh.write_text("".join(f"{fault}\n" for fault in faults))
+        fresh.rename(self.faults / "armed")
+
+    def disarm(self) -> list[str]:
+        """Let it live; return the points passed since it was armed, and where it was killed."""
+        (self.faults / "armed").unlink()
+        return self.passed()
+
+    def passed(self) -> list[str]:
+        """Return the points passed since it was armed."""
+        return (self.faults / "passed").read_text().splitlines()
+
+    # -- what there is ----------------------------------------------------------------------------
+
+    def folders(self) -> set[str]:
+        """Return the groups that have a folder."""
+        return {path.name for path in (self.state_dir / "groups").iterdir()}
+
+    def how_far(self, known: set[str]) -> str:
+        """Say what the newest file is of each group that was not known: "spec.json,group.json"."""
+        found = []
+        for group in sorted(self.folders() - known):
+            names = {path.name for path in (self.state_dir / "groups" / group).rglob("*.json")}
+            found.append(next((name for name in STAGES if name in names), "folder"))
+        return ",".join(found) or "nothing"
+
+    def processes(self) -> tuple[Processes, set[int]]:
+        """Count everything of ours that runs; also return the pids of the app."""
+        roles: Counter[str] = Counter()
+        apps = set()
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                role = role_of([os.fsdecode(word) for word in argv])
+                roles[role] += 1
+                if role == "app":
+                    apps.add(pid)
+        return Processes(*(roles[role] for role in Processes._fields)), apps
+
+
+def role_of(argv: list[str]) -> str:
+    """Return what a process of ours is."""
+    if "trafficmgr.service" in argv:
+        return "controller"
+    if "trafficmgr.dataplane.worker" in argv:
+        return "worker"
+    if any(word.endswith("shim.py") for word in argv):
+        return "shim"
+    return "supervisor" if "run" in argv else "app"
+
+
+# -- how it ends ----------------------------------------------------------------------------------
+
+
+class End(NamedTuple):
+    """Everything that a scenario leaves behind. Revisions go by the order of their rollouts."""
+
+    phase: str
+    alarm: str
+    roles: tuple[str, str, str]
+    weights: tuple[tuple[str, int], ...]
+    groups: tuple[tuple[str, str, bool], ...]
+    outcomes: tuple[tuple[str, str], ...]
+    newly_quarantined: tuple[str, ...]
+    serves: str
+    processes: Processes
+    are_apps_the_same: bool
+    strays: tuple[str, ...]
+
+
+class Before(NamedTuple):
+    """What there was before a scenario."""
+
+    stable: str
+    rollouts: frozenset[str]
+    quarantined: frozenset[str]
+    apps: frozenset[int]
+
+
+def before(house: Victim) -> Before:
+    """Look at an installation at rest."""
+    status: dict[str, Any] = wait_for("status", house.status)
+    return Before(
+        stable=status["stable"],
+        rollouts=frozenset(one["id"] for one in house.rollouts()),
+        quarantined=frozenset(one["revision"] for one in status["quarantined"]),
+        apps=frozenset(house.processes()[1]),
+    )
+
+
+def is_at_rest(status: dict[str, Any] | None) -> bool:
+    """Whether nothing is under way any more."""
+    if status is None or status["phase"] != "serving":
+        return False
+    states = [(group["state"], group["ready"]) for group in status["groups"]]
+    slots = status["service"]["slots"]
+    return states == [("started", True)] * REPLICAS and all(s["is_present"] for s in slots)
+
+
+def wait_for_end(house: Victim, past: Before, rollouts: int) -> None:
+    """Wait until so many more rollouts are over and nothing is under way."""
+
+    def is_over() -> bool:
+        if not is_at_rest(house.status()):
+            return False
+        known = house.ask("/v1/rollouts") or []
+        new = [one for one in known if one["id"] not in past.rollouts]
+        return len(new) >= rollouts and all(one["is_over"] for one in new)
+
+    wait_for(f"{rollouts} rollouts to be over", is_over, every_s=POLL_S)
+
+
+def end(house: Victim, past: Before) -> End:
+    """Look at what a scenario left; its names are the same each time that it is done."""
+    status: dict[str, Any] = wait_for("status", house.status)
+    new = [one for one in house.rollouts() if one["id"] not in past.rollouts]
+    names = {past.stable: "old", None: ""}
+    for one in new:
+        names.setdefault(one["to"], f"new {len(names) - 1}")
+    processes, apps = house.processes()
+    addresses = {group["address"] for group in status["groups"]}
+    assert len(addresses) == REPLICAS
+    strays = house.folders() ^ {group["id"] for group in status["groups"]}
+    return End(
+        phase=status["phase"],
+        alarm=status["alarm"],
+        roles=(names[status["stable"]], names[status["candidate"]], names[status["previous"]]),
+        weights=tuple((names[one["revision"]], one["weight_pct"]) for one in status["weights"]),
+        groups=tuple((names[g["revision"]], g["state"], g["ready"]) for g in status["groups"]),
+        outcomes=tuple((names[one["to"]], one["outcome"]) for one in new),
+        newly_quarantined=tuple(
+            names[one["revision"]]
+            for one in status["quarantined"]
+            if one["revision"] not in past.quarantined
+        ),
+        serves=re.sub(r"^\d+", "", house.get()[1]),
+        processes=processes,
+        are_apps_the_same=apps == past.apps,
+        strays=tuple(sorted(strays)),
+    )
+
+
+# -- clients ---------------------------------------------------------------------------------------
+
+
+class DirectLoad:
+    """A client that asks DNS, keeps the answer for its TTL, and goes to the groups itself.
+
+    The TTL counts from when it asked. An attempt that was not connected before the end of it, on a
+    busy machine, is the client's own fault and not counted; what was connected in time must do.
+    """
+
+    def __init__(self, dns_port: int) -> None:
+        self.requests = 0
+        self.failed: list[str] = []
+        self._dns_port = dns_port
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End and wait for the last answer."""
+        self._is_over.set()
+        self._thread.join(60)
+
+    def wait_for_more(self, requests: int) -> None:
+        """Wait until so many more requests were answered."""
+        goal = self.requests + requests
+        wait_for(f"{requests} more direct requests", lambda: self.requests >= goal)
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            asked_at = time.monotonic()
+            try:
+                address, ttl_s = self._look_up()
+            except (OSError, dns.exception.DNSException) as error:
+                self.failed.append(f"DNS: {error!r}")
+                continue
+            while time.monotonic() < asked_at + ttl_s and not self._is_over.is_set():
+                self._ask(address, asked_at, ttl_s)
+                time.sleep(PAUSE_S)
+
+    def _look_up(self) -> tuple[str, float]:
+        query = dns.message.make_query(HOST, "A")
+        answer = dns.query.udp(query, "127.0.0.1", port=self._dns_port, timeout=20)
+        if not answer.answer:
+            raise OSError(f"it answered {dns.rcode.to_text(answer.rcode())}")
+        (rrset,) = answer.answer
+        return rrset[0].to_text(), rrset.ttl
+
+    def _ask(self, address: str, asked_at: float, ttl_s: float) -> None:
+        connection = http.client.HTTPConnection(address, 8080, timeout=30)
+        is_in_time = True
+        with contextlib.closing(connection):
+            try:
+                try:
+                    connection.connect()
+                finally:
+                    is_in_time = time.monotonic() < asked_at + ttl_s
+                connection.request("GET", "/", headers={"Host": HOST})
+                status = connection.getresponse().status
+            except (OSError, http.client.HTTPException) as error:
+                if is_in_time:
+                    age_s = time.monotonic() - asked_at
+                    self.failed.append(f"{address}, known for {age_s:.3f} s: {error!r}")
+            else:
+                self.requests += 1
+                if status != 200:
+                    self.failed.append(f"{address} answered {status}")
+
+
+# -- what the journal says ------------------------------------------------------------------------
+
+
+async def read_journal(path: Path) -> tuple[Fleet, Fleet]:
+    """Return the stored state, and the state that all events fold to."""
+    journal = await Journal.open(path)
+    folded = Fleet()
+    async for stored in journal.replay():
+        folded = fleet.evolve(folded, msgspec.json.decode(stored.entry.event, type=AnyEvent))
+    kept = restored((await journal.load()).states)
+    await journal.close()
+    return kept, folded
