@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -245,6 +244,7 @@ class Before(NamedTuple):
     """What there was before a scenario."""
 
     stable: str
+    version: str
     rollouts: frozenset[str]
     quarantined: frozenset[str]
     apps: frozenset[int]
@@ -255,6 +255,7 @@ def before(house: Victim) -> Before:
     status: dict[str, Any] = wait_for("status", house.status)
     return Before(
         stable=status["stable"],
+        version=house.get()[1],
         rollouts=frozenset(one["id"] for one in house.rollouts()),
         quarantined=frozenset(one["revision"] for one in status["quarantined"]),
         apps=frozenset(house.processes()[1]),
@@ -291,6 +292,7 @@ def end(house: Victim, past: Before) -> End:
     for one in new:
         names.setdefault(one["to"], f"new {len(names) - 1}")
     processes, apps = house.processes()
+    version = house.get()[1]
     addresses = {group["address"] for group in status["groups"]}
     assert len(addresses) == REPLICAS
     strays = house.folders() ^ {group["id"] for group in status["groups"]}
@@ -306,7 +308,7 @@ def end(house: Victim, past: Before) -> End:
             for one in status["quarantined"]
             if one["revision"] not in past.quarantined
         ),
-        serves=re.sub(r"^\d+", "", house.get()[1]),
+        serves="old" if version == past.version else version.lstrip("0123456789"),
         processes=processes,
         are_apps_the_same=apps == past.apps,
         strays=tuple(sorted(strays)),
