@@ -14,7 +14,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-point",
         action="store_true",
-        help="tests/processes/kill_anywhere.py: kill at every single point, not a sample",
+        help="tests/processes/test_kill_anywhere.py: kill at every single point, not a sample",
     )
     parser.addoption(
         "--seeds", type=int, default=2000, help="tests/simulation: how many histories to run"

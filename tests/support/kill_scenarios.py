@@ -5,6 +5,7 @@ A `Scenario` is done once without a kill, which shows the points that it passes.
 """
 
 import asyncio
+import json
 import os
 import signal
 import threading
@@ -229,15 +230,15 @@ class Lane:
         return f"new groups with {self.house.how_far(known)}"
 
     def _become(self, scenario: Scenario) -> None:
-        """Have the settings of a scenario: a new controller reads them."""
+        """Have the settings of a scenario."""
         self.scenario = scenario
         if (self.house.hold, self.house.deadline) == (scenario.hold, scenario.deadline):
             return
         self.house.hold, self.house.deadline = scenario.hold, scenario.deadline
         self.house.write_config()
-        pid = self.house.controller()
-        os.kill(pid, signal.SIGKILL)
-        wait_for("a new controller", lambda: not is_alive(pid) and is_at_rest(self.house.status()))
+        config = {"path": str(self.house.config), "text": self.house.config.read_text()}
+        body = json.dumps(config)
+        wait_for("apply", lambda: self.house.ask("/v1/apply", method="POST", body=body))
 
 
 @contextmanager
@@ -252,6 +253,8 @@ def lane(folder: Path, registry: str) -> Iterator[Lane]:
         house.push_image("0a")
         house.start()
         wait_for("the first revision", lambda: is_at_rest(house.status()))
+        # one query in two goes to each worker: all of them serve by now
+        wait_for("every worker", lambda: all(house.addresses() for _ in range(50)))
         with DirectLoad(house.ports["dns"]) as direct, Load(house.ports["http"], PAUSE_S) as load:
             yield Lane(house, ROLLOUT)
             direct.wait_for_more(5)

@@ -58,8 +58,8 @@ main()
 """`trafficmgr run`, but as patient after the tenth kill in a row as after the first: the growing
 wait before a controller is started again is right in life, and here would be most of the test."""
 
-QUICK = (("update: {policy: digest, every: 1s}", "update: {policy: digest, every: 200ms}"),)
-"""What the installation of other tests has, and what it has here."""
+USUAL, QUICK = "update: {policy: digest, every: 1s}", "update: {policy: digest, every: 200ms}"
+"""What the config of other tests says, and what is said here."""
 
 
 class Processes(NamedTuple):
@@ -93,10 +93,8 @@ class Victim(Installation):
         """Write it as others do, then make it quick."""
         super().write_config(registry)
         text = self.config.read_text().replace("demo/web", self.repository)
-        for usual, quick in QUICK:
-            assert usual in text
-            text = text.replace(usual, quick)
-        self.config.write_text(text)
+        assert USUAL in text
+        self.config.write_text(text.replace(USUAL, QUICK))
 
     def push_image(self, version: str, *, is_broken: bool = False) -> None:
         """Push an image that never was before; a broken one never becomes ready."""
