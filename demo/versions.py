@@ -5,7 +5,6 @@ from pathlib import Path
 from demo.builder import Image
 
 BROKEN = "v3"
-VERSIONS = ("v1", "v2", "v3", "v4", "v5")
 
 _APP = Path(__file__).parent / "app" / "app.py"
 

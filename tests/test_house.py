@@ -20,6 +20,7 @@ PACKAGE = ROOT / "trafficmgr"
 ENTRY_POINTS = {
     "trafficmgr.__main__": "python -m trafficmgr",
     "trafficmgr.cli.main": "the console script (pyproject.toml)",
+    "trafficmgr.service.__main__": "python -m trafficmgr.service (cli/run.py)",
     "trafficmgr.admin.operations": "writes docs/operations.md",
     "trafficmgr.runtimes.memory": "the runtime of tests; passes the same conformance suite",
 }

@@ -16,8 +16,9 @@ import uvloop
 from support.admin_support import ROLLOUTS, STATUS, FakeHouse
 
 from trafficmgr.admin import api
-from trafficmgr.admin.address import MAX_PATH_BYTES, reachable, socket_path
+from trafficmgr.admin.address import reachable, socket_path
 from trafficmgr.config.problems import ConfigError, Problem, Span
+from trafficmgr.controller.files import MAX_SOCKET_PATH_BYTES
 from trafficmgr.core.errors import TrafficmgrError
 from trafficmgr.runtimes.contract import RuntimeFailure, RuntimeUnknownError
 
@@ -367,7 +368,7 @@ async def test_a_path_too_long_for_af_unix_works(house: FakeHouse, tmp_path: Pat
     state_dir = tmp_path / ("long" * 20) / ("longer" * 10)
     state_dir.mkdir(parents=True)
     path = socket_path(state_dir)
-    assert len(str(path)) > MAX_PATH_BYTES
+    assert len(str(path)) > MAX_SOCKET_PATH_BYTES
 
     async with api.serve(house, path):
         assert path.is_socket()

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from support.admin_support import STATUS, FakeHouse, service
 
-from trafficmgr.admin.address import MAX_PATH_BYTES, socket_path
+from trafficmgr.admin.address import socket_path
 from trafficmgr.cli import client as client_module
 from trafficmgr.cli.client import Client
 from trafficmgr.cli.outcome import CliError, ExitCode
 from trafficmgr.cli.place import Place
 from trafficmgr.cli.supervision import supervisor_of
+from trafficmgr.controller.files import MAX_SOCKET_PATH_BYTES
 from trafficmgr.supervisor.identity import identity_of
 
 DEADLINE_S = 20
@@ -59,7 +60,7 @@ def _record_supervisor(state_dir: Path, pid: int) -> None:
 
 def test_a_state_dir_too_long_for_af_unix_is_reached(tmp_path: Path) -> None:
     state_dir = tmp_path / ("long" * 20) / ("longer" * 10)
-    assert len(str(socket_path(state_dir))) > MAX_PATH_BYTES
+    assert len(str(socket_path(state_dir))) > MAX_SOCKET_PATH_BYTES
 
     with service(FakeHouse(), state_dir):
         assert Client(Place(state_dir)).get("/v1/status") == STATUS

@@ -109,6 +109,23 @@ def test_logs_are_printed_byte_for_byte(state_dir: Path, house: FakeHouse) -> No
 # -- orders ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("verb", ["abort", "pause", "promote", "resume", "retry", "rollback"])
+def test_each_order_of_one_endpoint_asks_for_just_that(
+    state_dir: Path, house: FakeHouse, verb: str
+) -> None:
+    place = ("--state-dir", state_dir)
+
+    done = invoke(verb, "shop", *place)
+    data = invoke(verb, "shop", "--json", *place)
+    refused = invoke(verb, "blog", *place)
+
+    assert (done.exit_code, done.stdout) == (0, f"shop: {verb} is done.\n")
+    assert json.loads(data.stdout) == {"says": f"shop: {verb} is done."}
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr == f"blog: {verb} is not possible now.\n"
+    assert house.asked == [(verb, "shop")] * 2
+
+
 def test_orders_reach_the_house_and_print_its_sentence(state_dir: Path, house: FakeHouse) -> None:
     promoted = invoke("promote", "shop", "--state-dir", state_dir)
     invoke("promote", "shop", "--full", "--state-dir", state_dir)

@@ -1,9 +1,7 @@
 """`trafficmgr abort`: undo a rollout now."""
 
-from trafficmgr.cli.client import Client, segment
 from trafficmgr.cli.options import AsJson, Config, Endpoint, StateDir
-from trafficmgr.cli.place import find
-from trafficmgr.cli.terminal import show_answer
+from trafficmgr.cli.orders import ask
 
 
 def abort(
@@ -14,6 +12,4 @@ def abort(
     config: Config = None,
 ) -> None:
     """Undo the rollout now: traffic goes back to the stable revision at once."""
-    client = Client(find(state_dir, config))
-    answer = client.post(f"/v1/endpoints/{segment(endpoint)}/abort")
-    show_answer(answer, as_json=as_json)
+    ask("abort", endpoint, as_json=as_json, state_dir=state_dir, config=config)

@@ -1,9 +1,7 @@
 """`trafficmgr pause`: keep a rollout where it is."""
 
-from trafficmgr.cli.client import Client, segment
 from trafficmgr.cli.options import AsJson, Config, Endpoint, StateDir
-from trafficmgr.cli.place import find
-from trafficmgr.cli.terminal import show_answer
+from trafficmgr.cli.orders import ask
 
 
 def pause(
@@ -14,6 +12,4 @@ def pause(
     config: Config = None,
 ) -> None:
     """Keep the rollout where it is: no step, no deadline, until `resume` or `promote`."""
-    client = Client(find(state_dir, config))
-    answer = client.post(f"/v1/endpoints/{segment(endpoint)}/pause")
-    show_answer(answer, as_json=as_json)
+    ask("pause", endpoint, as_json=as_json, state_dir=state_dir, config=config)

@@ -4,10 +4,8 @@ from typing import Annotated
 
 import typer
 
-from trafficmgr.cli.client import Client, segment
 from trafficmgr.cli.options import AsJson, Config, Endpoint, StateDir
-from trafficmgr.cli.place import find
-from trafficmgr.cli.terminal import show_answer
+from trafficmgr.cli.orders import ask
 
 Full = Annotated[bool, typer.Option("--full", help="Skip all steps that are left.")]
 
@@ -21,6 +19,4 @@ def promote(
     config: Config = None,
 ) -> None:
     """Take the rollout's next step now, without waiting for the hold to end."""
-    client = Client(find(state_dir, config))
-    answer = client.post(f"/v1/endpoints/{segment(endpoint)}/promote", {"full": full})
-    show_answer(answer, as_json=as_json)
+    ask("promote", endpoint, {"full": full}, as_json=as_json, state_dir=state_dir, config=config)

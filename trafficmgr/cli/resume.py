@@ -1,9 +1,7 @@
 """`trafficmgr resume`: let a paused rollout go on."""
 
-from trafficmgr.cli.client import Client, segment
 from trafficmgr.cli.options import AsJson, Config, Endpoint, StateDir
-from trafficmgr.cli.place import find
-from trafficmgr.cli.terminal import show_answer
+from trafficmgr.cli.orders import ask
 
 
 def resume(
@@ -14,6 +12,4 @@ def resume(
     config: Config = None,
 ) -> None:
     """Let the rollout go on from where it was paused."""
-    client = Client(find(state_dir, config))
-    answer = client.post(f"/v1/endpoints/{segment(endpoint)}/resume")
-    show_answer(answer, as_json=as_json)
+    ask("resume", endpoint, as_json=as_json, state_dir=state_dir, config=config)

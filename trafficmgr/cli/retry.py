@@ -1,9 +1,7 @@
 """`trafficmgr retry`: try a failed revision again."""
 
-from trafficmgr.cli.client import Client, segment
 from trafficmgr.cli.options import AsJson, Config, Endpoint, StateDir
-from trafficmgr.cli.place import find
-from trafficmgr.cli.terminal import show_answer
+from trafficmgr.cli.orders import ask
 
 
 def retry(
@@ -14,6 +12,4 @@ def retry(
     config: Config = None,
 ) -> None:
     """Try the newest revision again, although it failed or was ignored."""
-    client = Client(find(state_dir, config))
-    answer = client.post(f"/v1/endpoints/{segment(endpoint)}/retry")
-    show_answer(answer, as_json=as_json)
+    ask("retry", endpoint, as_json=as_json, state_dir=state_dir, config=config)

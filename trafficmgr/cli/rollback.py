@@ -1,9 +1,7 @@
 """`trafficmgr rollback`: go back to the revision before."""
 
-from trafficmgr.cli.client import Client, segment
 from trafficmgr.cli.options import AsJson, Config, Endpoint, StateDir
-from trafficmgr.cli.place import find
-from trafficmgr.cli.terminal import show_answer
+from trafficmgr.cli.orders import ask
 
 
 def rollback(
@@ -14,6 +12,4 @@ def rollback(
     config: Config = None,
 ) -> None:
     """Go back to the revision before: at once while it is warm, else it is started again."""
-    client = Client(find(state_dir, config))
-    answer = client.post(f"/v1/endpoints/{segment(endpoint)}/rollback")
-    show_answer(answer, as_json=as_json)
+    ask("rollback", endpoint, as_json=as_json, state_dir=state_dir, config=config)

@@ -4,10 +4,8 @@ from typing import Annotated
 
 import typer
 
-from trafficmgr.cli.client import Client, segment
 from trafficmgr.cli.options import AsJson, Config, Endpoint, StateDir
-from trafficmgr.cli.place import find
-from trafficmgr.cli.terminal import show_answer
+from trafficmgr.cli.orders import ask
 
 Replicas = Annotated[
     int, typer.Argument(metavar="N", min=1, max=1000, help="How many groups there shall be.")
@@ -23,6 +21,11 @@ def scale(
     config: Config = None,
 ) -> None:
     """Run N groups from now on, until the config says another number."""
-    client = Client(find(state_dir, config))
-    answer = client.post(f"/v1/endpoints/{segment(endpoint)}/scale", {"replicas": replicas})
-    show_answer(answer, as_json=as_json)
+    ask(
+        "scale",
+        endpoint,
+        {"replicas": replicas},
+        as_json=as_json,
+        state_dir=state_dir,
+        config=config,
+    )

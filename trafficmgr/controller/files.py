@@ -1,4 +1,8 @@
-"""Files that are replaced whole, and sockets whose path is too long."""
+"""Files that are replaced whole, and sockets whose path is too long.
+
+Standard library only: the command line takes the second one from here, by way of admin/address.py,
+at every start.
+"""
 
 import os
 from collections.abc import Iterator
@@ -32,11 +36,18 @@ def replace_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
 
 @contextmanager
 def short_socket_path(path: Path) -> Iterator[str]:
-    """Yield a name for the socket that AF_UNIX can take, by way of /proc/self/fd if need be."""
+    """Yield a name for the socket that AF_UNIX can take; it holds inside the block only.
+
+    A path that is too long goes through an open descriptor of its folder: `/proc/self/fd/N/NAME`
+    is short and means the same.
+
+    Raises:
+        OSError: The folder can't be opened.
+    """
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
         yield str(path)
         return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"
     finally:

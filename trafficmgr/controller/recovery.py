@@ -21,6 +21,7 @@ from trafficmgr.runtimes.contract import (
     GroupState,
     GroupStatus,
     Runtime,
+    RuntimeFailure,
     RuntimeUnknownError,
 )
 
@@ -69,12 +70,24 @@ def forget_tables(state_dir: Path, fleet: Fleet) -> None:
 
 
 async def sweep(loop: Loop, runtime: Runtime, *, after_s: float = SWEEP_AFTER_S) -> None:
-    """End the groups of this instance that nobody knows, after a grace period."""
+    """End the groups of this instance that nobody knows, after a grace period.
+
+    One that can't be ended harms nobody, as no table has it; the next controller tries again.
+    """
     await asyncio.sleep(after_s)
     for status in await _listed(runtime):
         if status.group not in known_groups(loop.fleet):
-            log.warning("leftover_swept", group=status.group, endpoint=status.endpoint)
-            await runtime.stop(status.group)
+            await _swept(runtime, status)
+
+
+async def _swept(runtime: Runtime, leftover: GroupStatus) -> None:
+    group, endpoint = leftover.group, leftover.endpoint
+    try:
+        await runtime.stop(group)
+    except RuntimeFailure as failure:
+        log.warning("leftover_not_swept", group=group, endpoint=endpoint, reason=str(failure))
+    else:
+        log.warning("leftover_swept", group=group, endpoint=endpoint)
 
 
 def known_groups(fleet: Fleet) -> frozenset[str]:

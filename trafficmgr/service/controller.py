@@ -1,45 +1,24 @@
-"""The composition root: the only place where concrete things meet Protocols.
+"""The controller: loop, hands, ears, registry and admin API, wired together."""
 
-`python -m trafficmgr.service --config FILE --state-dir DIR --supervisor-fd FD` is the controller
-process. The supervisor starts it, and starts it again whenever it ends. The order of what happens
-here matters:
-
-    lock, journal, then "a controller started";
-    what the supervisor has to tell of dead workers, before any worker may say hello;
-    what the runtime runs, before anything is decided about it;
-    then everything at once: link, ears, registry, admin API.
-"""
-
-import argparse
 import asyncio
-import fcntl
-import logging
 import os
-import secrets
-import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import structlog
-import uvloop
 
+from trafficmgr.admin.address import socket_path
 from trafficmgr.admin.api import serve
 from trafficmgr.admin.house import LiveHouse, brief_digest, image_views
 from trafficmgr.admin.reports import LiveReports
-from trafficmgr.config.load import ConfigError
 from trafficmgr.config.settings import Settings
 from trafficmgr.controller import recovery
-from trafficmgr.controller.accepted import settings_at_start
-from trafficmgr.controller.configuring import Configuring, registry_access
-from trafficmgr.controller.files import replace_file
+from trafficmgr.controller.configuring import Configuring
 from trafficmgr.controller.hands import Hands
 from trafficmgr.controller.images import ImageWatch
 from trafficmgr.controller.kernel import KernelWatch
 from trafficmgr.controller.link import Link
-from trafficmgr.controller.loop import Loop, Mind, restored
+from trafficmgr.controller.loop import Loop, Mind
 from trafficmgr.controller.ports import boottime
 from trafficmgr.controller.prober import Prober
 from trafficmgr.controller.receipts import ReceiptBook, wall_clock
@@ -47,21 +26,13 @@ from trafficmgr.controller.supervision import Supervision
 from trafficmgr.core.commands import AnyCommand
 from trafficmgr.core.errors import TrafficmgrError
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import ImageDigest
 from trafficmgr.core.state import EndpointState
 from trafficmgr.journal.sqlite import Journal
-from trafficmgr.registry.errors import (
-    RateLimitedError,
-    RegistryError,
-    RegistryUnreachableError,
-    StoreError,
-)
+from trafficmgr.registry.errors import RegistryError
 from trafficmgr.registry.images import Images
 from trafficmgr.registry.poller import Poller
-from trafficmgr.registry.store import BlobStore
-from trafficmgr.runtimes.contract import RuntimeFailure, RuntimeUnknownError
-from trafficmgr.runtimes.embedded import EmbeddedRuntime, pool
-from trafficmgr.wire.images import LocalImage
+from trafficmgr.runtimes.contract import Runtime
+from trafficmgr.runtimes.embedded.identity import boot_id
 
 KEPT_EVENTS = 100_000
 """Some thousand rollouts; older ones are dropped at a start. The states do not need them."""
@@ -69,49 +40,7 @@ KEPT_EVENTS = 100_000
 log = structlog.get_logger()
 
 
-class Stopped(Exception):  # noqa: N818  not an error: SIGTERM ends the task group in order
-    """The supervisor asked us to end."""
-
-
-async def run(settings: Settings, file: Path, supervisor_fd: int) -> None:
-    """Be the controller until SIGTERM; on SIGHUP read the file again."""
-    clock = boottime
-    async with AsyncExitStack() as held:
-        _lock(held, settings.state_dir)
-        held.enter_context(pool.locked(settings.address_pool))
-        supervision = await Supervision.attached(supervisor_fd, clock)
-        held.callback(supervision.close)
-        journal = await Journal.open(settings.state_dir / "journal.db")
-        held.push_async_callback(journal.close)
-        store = BlobStore(settings.state_dir / "store")
-        held.callback(store.close)
-        await asyncio.to_thread(store.sweep)
-        images = Images(store, registry_access(settings))
-        held.push_async_callback(images.close)
-        runtime = EmbeddedRuntime(
-            state_dir=settings.state_dir,
-            instance=_instance(settings.state_dir),
-            pull=_Pull(images),
-        )
-        held.push_async_callback(runtime.close)
-        mind = Mind(restored((await journal.load()).states))
-        hangup = asyncio.Event()
-        tasks = await held.enter_async_context(_until_stopped(hangup))
-        controller = _Controller(
-            settings=settings,
-            file=file,
-            hangup=hangup,
-            supervision=supervision,
-            journal=journal,
-            runtime=runtime,
-            mind=mind,
-            images=images,
-            tasks=tasks,
-        )
-        await controller.begin()
-
-
-class _Controller:
+class Controller:
     """Everything that runs in the controller process, wired together."""
 
     def __init__(
@@ -122,7 +51,8 @@ class _Controller:
         hangup: asyncio.Event,
         supervision: Supervision,
         journal: Journal,
-        runtime: EmbeddedRuntime,
+        runtime: Runtime,
+        instance: str,
         mind: Mind,
         images: Images,
         tasks: asyncio.TaskGroup,
@@ -133,6 +63,7 @@ class _Controller:
         self.supervision = supervision
         self.journal = journal
         self.runtime = runtime
+        self.instance = instance
         self.tasks = tasks
         self.loop = Loop(mind=mind, journal=journal, clock=boottime, act=self.act, look=self.look)
         tell = self.loop.tell
@@ -165,7 +96,7 @@ class _Controller:
             supervisor=self.supervision,
             tell=self.loop.tell,
             clock=boottime,
-            instance=_instance(self.settings.state_dir),
+            instance=self.instance,
         )
 
     def _made_house(self) -> LiveHouse:
@@ -196,7 +127,7 @@ class _Controller:
             self.kernel.look(fleet)
 
     async def begin(self) -> None:
-        """Take over, in the order that this module's first lines explain."""
+        """Take over, in the order that this package's first lines explain."""
         settings, loop, tasks = self.settings, self.loop, self.tasks
         await self.book.load()
         tasks.create_task(self.book.run(), name="receipts")
@@ -204,7 +135,7 @@ class _Controller:
         await recovery.begin(
             loop,
             boottime,
-            boot_id=_boot_id(),
+            boot_id=boot_id(),
             slots=self.supervision.slots,
             settings=settings,
         )
@@ -248,7 +179,7 @@ class _Controller:
             kept=self.journal,
             failing=self.is_registry_failing,
         )
-        async with serve(self.house, self.settings.state_dir / "admin.sock", reports):
+        async with serve(self.house, socket_path(self.settings.state_dir), reports):
             await asyncio.Event().wait()
 
     async def reload_on(self, hangup: asyncio.Event) -> None:
@@ -286,21 +217,6 @@ class _Controller:
         )
 
 
-class _Pull:
-    """Images as a runtime wants them: its own errors, and unknown told apart from failed."""
-
-    def __init__(self, images: Images) -> None:
-        self._images = images
-
-    async def __call__(self, image: ImageDigest) -> LocalImage:
-        try:
-            return await self._images.pull(image)
-        except (RegistryUnreachableError, RateLimitedError, StoreError) as error:
-            raise RuntimeUnknownError(str(error)) from error
-        except RegistryError as error:
-            raise RuntimeFailure(str(error)) from error
-
-
 def _ago(at: float | None, now: float) -> float | None:
     return None if at is None else round(now - at, 1)
 
@@ -308,83 +224,3 @@ def _ago(at: float | None, now: float) -> float | None:
 async def _no_news(repository: str, tag: str, error: RegistryError) -> None:
     """Log that a tag can't be read; the poller keeps what `status` shows, and tries again."""
     log.warning("registry_trouble", image=f"{repository}:{tag}", reason=str(error))
-
-
-@asynccontextmanager
-async def _until_stopped(hangup: asyncio.Event) -> AsyncIterator[asyncio.TaskGroup]:
-    """Yield a task group that SIGTERM ends in order; SIGHUP sets the event."""
-    stop = asyncio.Event()
-    running = asyncio.get_running_loop()
-    running.add_signal_handler(signal.SIGTERM, stop.set)
-    running.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor owns Ctrl-C
-    running.add_signal_handler(signal.SIGHUP, hangup.set)
-
-    async def wait_for_stop() -> None:
-        await stop.wait()
-        raise Stopped
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(wait_for_stop(), name="stop")
-            yield tasks
-    except* Stopped:
-        log.info("controller_stopped", means="groups keep running")
-
-
-def _lock(held: AsyncExitStack, state_dir: Path) -> None:
-    """Hold the controller's own lock: two of them would undo each other's work."""
-    file = held.enter_context((state_dir / "controller.lock").open("a"))
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise TrafficmgrError(
-            f"another controller still holds {state_dir / 'controller.lock'}; workers serve on."
-            " This one ends and is tried again."
-        ) from None
-
-
-def _instance(state_dir: Path) -> str:
-    """Return the name of this installation, made at its first start."""
-    path = state_dir / "instance"
-    if not path.exists():
-        replace_file(path, secrets.token_hex(8).encode())
-    return path.read_text()
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _configure_logging() -> None:
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.LogfmtRenderer(
-                key_order=["timestamp", "level", "event"], drop_missing=True
-            ),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
-def main() -> int:
-    """Run the controller process; the exit code is 1 when it could not start."""
-    parser = argparse.ArgumentParser(prog="trafficmgr.service")
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--state-dir", type=Path, required=True)
-    parser.add_argument("--supervisor-fd", type=int, required=True)
-    given = parser.parse_args()
-    _configure_logging()
-    try:
-        settings = settings_at_start(given.state_dir, given.config)
-        uvloop.run(run(settings, given.config, given.supervisor_fd))
-    except (ConfigError, TrafficmgrError, OSError) as error:
-        log.error("controller_failed", reason=str(error))  # noqa: TRY400  a sentence
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
