@@ -7,7 +7,7 @@ digests that it pushes, so it can tell the ids before the service does.
 from pathlib import Path
 
 from trafficmgr.config.load import load
-from trafficmgr.core.model import ImageDigest, revision_id
+from trafficmgr.core.template import ImageDigest, revision_id
 
 
 class Revisions:

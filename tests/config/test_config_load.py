@@ -20,20 +20,16 @@ from support.config_support import (
 
 from trafficmgr.config.load import ConfigError, load
 from trafficmgr.config.settings import Address, EndpointConfig, RegistrySettings, UpdatePolicy
-from trafficmgr.core.model import (
-    CandidateReplicas,
+from trafficmgr.core.model import CandidateReplicas, EndpointSettings, OnNewer, Publish, Step
+from trafficmgr.core.routing import Zone
+from trafficmgr.core.template import (
     ContainerTemplate,
-    EndpointSettings,
     GroupTemplate,
     HttpCheck,
-    OnNewer,
     Probe,
-    Publish,
     Resources,
-    Step,
     TcpCheck,
 )
-from trafficmgr.core.routing import Zone
 
 FOLDER = Path(__file__).parents[2] / "config"
 

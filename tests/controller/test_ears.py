@@ -15,17 +15,10 @@ from trafficmgr.controller.ports import boottime
 from trafficmgr.controller.prober import Prober
 from trafficmgr.core.events import Event, GroupReady, GroupUnready, RevisionSeen
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import (
-    Group,
-    GroupPhase,
-    GroupTemplate,
-    HttpCheck,
-    Probe,
-    Publish,
-    Revision,
-)
+from trafficmgr.core.model import Group, GroupPhase, Publish
 from trafficmgr.core.routing import Table
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.template import GroupTemplate, HttpCheck, Probe, Revision
 from trafficmgr.registry.images import Resolved
 
 ADDRESS = "127.77.200.1"

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from support.controller_support import DEADLINE_S, NAME, Clock, eventually
 
+from trafficmgr.controller.files import MAX_SOCKET_PATH_BYTES, short_socket_path
 from trafficmgr.controller.link import Link
 from trafficmgr.core import routing
 from trafficmgr.core.events import Event, TableApplied, WorkerConnected
@@ -119,6 +120,19 @@ async def test_zones_move_forward_across_controllers_and_reboots(tmp_path: Path)
 
     written = (tmp_path / "tables" / "zones").read_bytes()
     assert msgspec.msgpack.decode(written, type=Zones).generation == 3
+
+
+async def test_a_path_too_long_for_af_unix_works(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / ("long" * 20) / ("longer" * 10))
+    path = stage.state_dir / "run" / "link.sock"
+    assert len(str(path)) > MAX_SOCKET_PATH_BYTES
+
+    async with stage.link.opened():
+        assert path.is_socket()
+        with short_socket_path(path) as name:
+            _, writer = await asyncio.open_unix_connection(name)
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_what_a_worker_says_becomes_events(stage: Stage) -> None:

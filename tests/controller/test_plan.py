@@ -11,17 +11,13 @@ from support.config_support import GOOD, changed, loaded, with_lines
 from trafficmgr.config.settings import Address, EndpointConfig, Settings, UpdatePolicy
 from trafficmgr.controller.plan import Changed, Fate, Plan, compared, written
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import (
-    CandidateReplicas,
+from trafficmgr.core.model import CandidateReplicas, EndpointSettings, OnNewer, Publish, Step
+from trafficmgr.core.template import (
     ContainerTemplate,
-    EndpointSettings,
     GroupTemplate,
     HttpCheck,
-    OnNewer,
     Probe,
-    Publish,
     Resources,
-    Step,
     TcpCheck,
 )
 

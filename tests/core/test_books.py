@@ -6,6 +6,7 @@ Each of these was found by the simulator; its seeds are in tests/simulation/regr
 from support.controller_support import first_events
 from support.story import NAME, revision, settings
 
+from trafficmgr.controller.loop import Mind
 from trafficmgr.core import events, fleet, retirement
 from trafficmgr.core.commands import StartGroup
 from trafficmgr.core.fleet import Fleet
@@ -136,7 +137,7 @@ def test_another_port_is_for_the_revision_that_declares_it() -> None:
 
     (share,) = endpoint(state).table.shares
     assert [target.dial for target in share.targets] == [Tcp(address="127.77.0.1", port=8080)]
-    started = [c for c in fleet.decide(state) if isinstance(c, StartGroup)]
+    started = [c for c in Mind(state).wanted() if isinstance(c, StartGroup)]
     assert [command.port for command in started] == [9090]
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from trafficmgr.core.model import (
+from trafficmgr.core.model import Countdown
+from trafficmgr.core.template import (
     ContainerTemplate,
-    Countdown,
     GroupTemplate,
     HttpCheck,
     ImageDigest,

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.story import revision, settings
 
+from trafficmgr.controller.loop import Mind
 from trafficmgr.core import fleet
 from trafficmgr.core.events import (
     ControllerStarted,
@@ -16,9 +17,10 @@ from trafficmgr.core.events import (
 )
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.health import Health
-from trafficmgr.core.model import HttpCheck, Probe, Publish, Tcp
+from trafficmgr.core.model import Publish, Tcp
 from trafficmgr.core.routing import Share, Table, Target, check, pick
 from trafficmgr.core.schedule import capacity_pct
+from trafficmgr.core.template import HttpCheck, Probe
 
 PROBE = Probe(check=HttpCheck(port=80), rise=2, fall=3)
 
@@ -155,7 +157,7 @@ def test_a_group_without_an_address_waits() -> None:
     state = two_endpoints("127.77.0.0/30")
 
     waiting = [g for e in state.endpoints.values() for g in e.groups if not g.address]
-    started = {command.key for command in fleet.decide(state)}
+    started = {command.key for command in Mind(state).wanted()}
 
     assert len(waiting) == 1
     assert f"start {waiting[0].id}" not in started

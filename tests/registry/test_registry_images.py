@@ -10,7 +10,7 @@ import pytest
 from support.registry_support import need, serving
 
 from demo.builder import File, Image, Index, Layer, push, sha256, this_architecture, write_layout
-from trafficmgr.core.model import ImageDigest
+from trafficmgr.core.template import ImageDigest
 from trafficmgr.registry.errors import (
     NotFoundError,
     RegistryUnreachableError,

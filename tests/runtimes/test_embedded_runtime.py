@@ -30,7 +30,7 @@ from support.runtime_support import (
     tell,
 )
 
-from trafficmgr.core.model import ContainerTemplate, GroupTemplate
+from trafficmgr.core.template import ContainerTemplate, GroupTemplate
 from trafficmgr.runtimes.contract import GroupState, RuntimeFailure, RuntimeUnknownError
 from trafficmgr.runtimes.embedded import EmbeddedRuntime, identity, shim
 from trafficmgr.runtimes.embedded.ending import end

@@ -115,6 +115,7 @@ class Brain:
             before = self.mind.fleet
             commands = self.mind.handle(event)
             world.count(event, before)
+            world.witness.folded(event, before, self.mind.fleet)
             if isinstance(event, events.WorkerConnected):
                 self.hellos.add(event.slot)
             if self.mind.fleet is not before:

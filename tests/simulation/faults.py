@@ -7,21 +7,10 @@ others out, so that no fault always hides behind another. Rates are per occasion
 from dataclasses import dataclass, fields, replace
 from random import Random
 
-from trafficmgr.core.model import (
-    CandidateReplicas,
-    ContainerTemplate,
-    EndpointSettings,
-    GroupTemplate,
-    ImageDigest,
-    OnNewer,
-    Publish,
-    Revision,
-    Step,
-)
+from support.story import TEMPLATE
 
-TEMPLATE = GroupTemplate(
-    containers=(ContainerTemplate(name="web", image="registry.test/shop/web", ports=(8080,)),)
-)
+from trafficmgr.core.model import CandidateReplicas, EndpointSettings, OnNewer, Publish, Step
+from trafficmgr.core.template import ImageDigest, Revision
 
 
 @dataclass(frozen=True)

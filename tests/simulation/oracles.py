@@ -142,7 +142,7 @@ def weight_within_capacity(change: Change) -> str:
     """(3) Candidate share = min(step, 100 x ready candidate groups / replicas)."""
     state = change.after
     on = state.rollout
-    if state.table.is_least_bad or not state.candidate or not state.stable or on is None:
+    if not state.candidate or not state.stable or state.table.is_least_bad or on is None:
         return ""
     weight = _weight_of(state, state.candidate)
     ready = [g.id for g in state.groups if g.revision == state.candidate and g.is_ready]
@@ -166,9 +166,8 @@ def health_never_advances(change: Change) -> str:
 def superseded_gets_no_traffic(change: Change) -> str:
     """(4) A newer revision mid-rollout: traffic back to stable."""
     before, after = change.before, change.after
-    roles = {after.stable, after.candidate}
     for share in after.table.shares:
-        if share.revision not in roles:
+        if share.revision not in (after.stable, after.candidate):
             return f"{share.revision} has {share.weight_pct}% and no role"
     was = before.rollout if before is not None else None
     if was is None or was.phase is not RolloutPhase.progressing or was.is_rollback:
@@ -234,7 +233,7 @@ def progress_has_a_deadline(change: Change) -> str:
 def least_bad_serves(change: Change) -> str:
     """(9) Never an empty answer: when no target is ready, serve the least bad."""
     before, state = change.before, change.after
-    if before is None or state.table.groups():
+    if before is None or any(share.targets for share in state.table.shares):
         return ""
     served = before.table.groups()
     running = [
@@ -248,6 +247,8 @@ def least_bad_serves(change: Change) -> str:
 def weights_sum_to_100(change: Change) -> str:
     """(9) 0 % is exactly none, 100 % exactly all; weights sum to 100."""
     shares = change.after.table.shares
+    if change.before is not None and change.before.table is change.after.table:
+        return ""
     total = sum(share.weight_pct for share in shares)
     return f"the weights sum to {total}" if shares and total != 100 else ""
 

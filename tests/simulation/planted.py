@@ -191,6 +191,11 @@ def promote_by_copy() -> AbstractContextManager[Any]:
     return patch.object(moves, "promote", wrong)
 
 
+def books_are_taken_for_all() -> AbstractContextManager[Any]:
+    """Readiness is taken for an event that only keeps the books of retirement."""
+    return patch.object(rollout, "KEEPS_BOOKS", rollout.KEEPS_BOOKS | {events.GroupUnready})
+
+
 # -- the fleet ------------------------------------------------------------------------------------
 
 
@@ -226,5 +231,6 @@ BUGS = (
     Planted(promote_by_copy, oracles.promote_is_a_flip.__name__),
     Planted(hung_worker_blocks, "it_settles"),
     Planted(restart_trusts_old_hellos, oracles.retirement_hello.__name__),
+    Planted(books_are_taken_for_all, "no_rule_is_skipped"),
     Planted(clock_can_jump, oracles.retirement_ttl.__name__),
 )

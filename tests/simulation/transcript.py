@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from trafficmgr.core import events
-from trafficmgr.core.model import EndpointSettings, Revision, Rollout
+from trafficmgr.core.model import EndpointSettings, Rollout
 from trafficmgr.core.routing import Table
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.template import Revision
 
 
 def of_event(event: events.Event, now: float) -> str:

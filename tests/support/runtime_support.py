@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from trafficmgr.core.model import ContainerTemplate, GroupTemplate, ImageDigest
+from trafficmgr.core.template import ContainerTemplate, GroupTemplate, ImageDigest
 from trafficmgr.runtimes.contract import GroupSpec, Runtime
 from trafficmgr.runtimes.embedded import EmbeddedRuntime
 from trafficmgr.runtimes.memory import MemoryRuntime, MemoryWorld

@@ -22,19 +22,10 @@ from trafficmgr.core.commands import (
     StopGroup,
 )
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import (
-    CandidateReplicas,
-    ContainerTemplate,
-    EndpointSettings,
-    GroupTemplate,
-    ImageDigest,
-    OnNewer,
-    Publish,
-    Revision,
-    Step,
-)
+from trafficmgr.core.model import CandidateReplicas, EndpointSettings, OnNewer, Publish, Step
 from trafficmgr.core.routing import Table
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.template import ContainerTemplate, GroupTemplate, ImageDigest, Revision
 
 NAME = "shop"
 TEMPLATE = GroupTemplate(

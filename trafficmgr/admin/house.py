@@ -30,9 +30,9 @@ from trafficmgr.core.events import (
     RollbackAsked,
     ScaleAsked,
 )
-from trafficmgr.core.model import short
 from trafficmgr.core.operator import Verb
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.template import short
 from trafficmgr.runtimes.contract import Runtime
 
 RegistryView = Callable[[EndpointState], list[dict[str, Any]]]

@@ -26,8 +26,8 @@ from prometheus_client.utils import floatToGoString
 from trafficmgr import __version__
 from trafficmgr.controller.counts import NOTHING, ByRevision, Ledger
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import short
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.template import short
 from trafficmgr.wire.frames import DURATION_BOUNDS_S, ShareCounts
 
 NO_TARGET = "none"

@@ -11,9 +11,11 @@ from typing import Any
 from trafficmgr.config.units import shown
 from trafficmgr.core import clocks, moves, publishing, retirement
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import Group, GroupPhase, Noun, Rollout, RolloutPhase, revision_id, short
+from trafficmgr.core.model import Group, GroupPhase, Rollout, RolloutPhase
+from trafficmgr.core.noun import Noun
 from trafficmgr.core.schedule import groups_for, next_weight_pct, step_weight_pct
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.template import revision_id, short
 
 
 class Sight(Noun):

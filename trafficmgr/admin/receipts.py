@@ -10,7 +10,7 @@ from typing import Any
 
 from trafficmgr.controller.counts import NOTHING, ByRevision, failed
 from trafficmgr.controller.receipt import GroupFacts, Receipt, Window, iso
-from trafficmgr.core.model import short
+from trafficmgr.core.template import short
 from trafficmgr.wire.frames import ShareCounts
 
 Plain = dict[str, Any]

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from trafficmgr.core import clocks, operator, publishing, retirement
-from trafficmgr.core.model import Group, GroupPhase, Resources, Rollout, RolloutPhase, short
+from trafficmgr.core.model import Group, GroupPhase, Rollout, RolloutPhase
 from trafficmgr.core.routing import PREVIEW_PREFIX
 from trafficmgr.core.schedule import step_weight_pct
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.template import Resources, short
 from trafficmgr.wire.frames import ShareCounts
 
 Plain = dict[str, Any]

@@ -50,7 +50,8 @@ from trafficmgr.config.scalars import (
 )
 from trafficmgr.config.settings import UpdatePolicy
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import ContainerTemplate, EndpointSettings, Probe, Step
+from trafficmgr.core.model import EndpointSettings, Step
+from trafficmgr.core.template import ContainerTemplate, Probe
 
 
 def _defaults(noun: type[msgspec.Struct]) -> dict[str, Any]:

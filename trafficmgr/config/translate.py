@@ -16,20 +16,16 @@ from trafficmgr.config.shape import (
     RolloutShape,
     ZoneShape,
 )
-from trafficmgr.core.model import (
-    CandidateReplicas,
+from trafficmgr.core.model import CandidateReplicas, EndpointSettings, OnNewer, Publish, Step
+from trafficmgr.core.routing import Zone
+from trafficmgr.core.template import (
     ContainerTemplate,
-    EndpointSettings,
     GroupTemplate,
     HttpCheck,
-    OnNewer,
     Probe,
-    Publish,
     Resources,
-    Step,
     TcpCheck,
 )
-from trafficmgr.core.routing import Zone
 
 
 def settings_of(file: FileShape, path: Path) -> Settings:

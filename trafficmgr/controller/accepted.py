@@ -15,7 +15,7 @@ import structlog
 from trafficmgr.config.load import bytes_of, load
 from trafficmgr.config.settings import Settings
 from trafficmgr.controller.files import replace_file
-from trafficmgr.core.model import Noun
+from trafficmgr.core.noun import Noun
 
 NAME = "accepted.json"
 SUPERVISOR = "supervisor.lock"

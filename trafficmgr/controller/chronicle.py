@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import Group, GroupPhase, Rollout, short
+from trafficmgr.core.model import Group, GroupPhase, Rollout
 from trafficmgr.core.routing import Table
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.template import short
 
 Line = tuple[str, dict[str, Any]]
 

@@ -15,9 +15,10 @@ Everything here is pure; `now` is CLOCK_BOOTTIME. controller/receipts.py calls i
 
 from trafficmgr.controller.counts import Ledger, grown, total
 from trafficmgr.controller.receipt import GroupFacts, Receipt, Window, Witness, WorkerEnd, iso
-from trafficmgr.core.model import Group, GroupPhase, Rollout, RolloutPhase, Slot, short
+from trafficmgr.core.model import Group, GroupPhase, Rollout, RolloutPhase, Slot
 from trafficmgr.core.routing import Table
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.template import short
 
 PATIENCE_S = 5.0
 """How long a worker may take to report once everything else is done; it does so each second."""

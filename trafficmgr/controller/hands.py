@@ -66,7 +66,7 @@ class Hands:
                 case StopGroup():
                     self._begin(command.key, self._stop(command))
                 case PublishTable():
-                    self._publish(command.table)
+                    self._publish(command)
                 case RestartWorker():
                     self._restart_worker(command)
                 case _:
@@ -142,10 +142,10 @@ class Hands:
 
     # -- tables and workers -------------------------------------------------------------------
 
-    def _publish(self, table: Table) -> None:
+    def _publish(self, command: PublishTable) -> None:
+        table = command.table
         if table.generation > self._published.get(table.endpoint, 0):
-            key = f"publish {table.endpoint} {table.generation}"
-            self._begin(key, self._publish_in_order(table))
+            self._begin(command.key, self._publish_in_order(table))
 
     async def _publish_in_order(self, table: Table) -> None:
         """Publish one table after another, and none that a newer one has overtaken."""

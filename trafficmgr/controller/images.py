@@ -14,7 +14,8 @@ import structlog
 from trafficmgr.controller.ports import Clock, Tell
 from trafficmgr.core.events import RevisionSeen
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import EndpointSettings, ImageDigest, Revision, revision_id
+from trafficmgr.core.model import EndpointSettings
+from trafficmgr.core.template import ImageDigest, Revision, revision_id
 
 log = structlog.get_logger()
 

@@ -13,6 +13,7 @@ disk), decisions wait, traffic flows on, and the trouble is shown (promise 12).
 import asyncio
 from collections.abc import Callable, Iterator
 from itertools import chain
+from math import inf
 from typing import NamedTuple
 
 import msgspec
@@ -36,51 +37,46 @@ log = structlog.get_logger()
 class Mind:
     """The state and the one body that changes it; the simulator runs this very class.
 
-    What an endpoint wants and when it must be woken is kept as long as its state is the same
-    object, because most events concern one endpoint of several and change nothing.
+    What each endpoint wants and when time alone changes it is kept, because most events concern
+    one endpoint of several, and many change nothing.
     """
 
     def __init__(self, state: Fleet) -> None:
         self.fleet = state
-        self._settled_at = dict.fromkeys(state.endpoints, 0.0)
-        self._wanted: dict[str, tuple[EndpointState, tuple[AnyCommand, ...]]] = {}
-        self._woken: dict[str, tuple[EndpointState, float, float | None]] = {}
+        self._wanted = {name: rollout.decide(one) for name, one in state.endpoints.items()}
+        self._wakes = {name: _wake_at(one, 0.0) for name, one in state.endpoints.items()}
 
     def handle(self, event: Event) -> tuple[AnyCommand, ...]:
         """Fold one event in and return everything that is wanted now."""
-        for name in fleet.concerned(self.fleet, event):
-            self._settled_at[name] = event.at
-        self.fleet = fleet.evolve(self.fleet, event)
-        wanted: tuple[AnyCommand, ...] = ()
+        before, concerned = self.fleet.endpoints, fleet.concerned(self.fleet, event)
+        self.fleet = fleet.evolve(self.fleet, event, quiet_until=self._wakes)
         for name, state in self.fleet.endpoints.items():
-            wanted += self._wanted_by(name, state)
-        return wanted
+            is_changed = state is not before.get(name)
+            if is_changed:
+                self._wanted[name] = rollout.decide(state)
+            if is_changed or (name in concerned and event.at >= self._wakes[name]):
+                self._wakes[name] = _wake_at(state, event.at)
+        for name in before.keys() - self.fleet.endpoints.keys():
+            del self._wanted[name], self._wakes[name]
+        return self.wanted()
+
+    def wanted(self) -> tuple[AnyCommand, ...]:
+        """Return everything that is wanted, of all endpoints."""
+        return tuple(chain.from_iterable(self._wanted.values()))
 
     def wake_at(self) -> float | None:
         """Return when the single timer is due; a time in the past means at once."""
-        return min((at for at in self._moments() if at is not None), default=None)
+        first = min(self._wakes.values(), default=inf)
+        return None if first == inf else first
 
     def due(self, now: float) -> list[Woke]:
         """Return the timer's events for the endpoints whose moment has come."""
-        moments = zip(self.fleet.endpoints, self._moments(), strict=True)
-        return [Woke(at=now, endpoint=name) for name, at in moments if at is not None and at <= now]
+        return [Woke(at=now, endpoint=name) for name, at in self._wakes.items() if at <= now]
 
-    def _wanted_by(self, name: str, state: EndpointState) -> tuple[AnyCommand, ...]:
-        known = self._wanted.get(name)
-        if known is None or known[0] is not state:
-            known = self._wanted[name] = (state, rollout.decide(state))
-        return known[1]
 
-    def _moments(self) -> list[float | None]:
-        return [self._moment(name, state) for name, state in self.fleet.endpoints.items()]
-
-    def _moment(self, name: str, state: EndpointState) -> float | None:
-        settled_at = self._settled_at[name]
-        known = self._woken.get(name)
-        if known is None or known[0] is not state or known[1] != settled_at:
-            known = (state, settled_at, rollout.wake_at(state, settled_at))
-            self._woken[name] = known
-        return known[2]
+def _wake_at(state: EndpointState, settled_at: float) -> float:
+    at = rollout.wake_at(state, settled_at)
+    return inf if at is None else at
 
 
 class _Told(NamedTuple):
@@ -149,18 +145,18 @@ class Loop:
             async with asyncio.timeout(wait_s):
                 batch.append(await self._inbox.get())
         except TimeoutError:
-            pass
+            pass  # the timer: what is due is asked for after this
         while not self._inbox.empty():
             batch.append(self._inbox.get_nowait())
         return batch
 
     def _due(self) -> Iterator[Event]:
-        """Yield the timer's events; asked only after everything that was observed before."""
+        """Yield the timer's events; a generator, so that it asks only after what was observed."""
         yield from self._mind.due(self._clock())
 
     async def _handle(self, events: list[Event]) -> None:
         before = self.fleet
-        entries, commands = [], fleet.decide(before)
+        entries, commands = [], self._mind.wanted()
         for event in chain(events, self._due()):
             known = self._mind.fleet
             commands = self._mind.handle(event)

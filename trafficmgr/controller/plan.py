@@ -12,16 +12,10 @@ from enum import StrEnum
 from trafficmgr.config.settings import EndpointConfig, RegistrySettings, Settings
 from trafficmgr.config.units import shown
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import (
-    ContainerTemplate,
-    GroupTemplate,
-    HttpCheck,
-    Noun,
-    Probe,
-    Step,
-    revision_id,
-)
+from trafficmgr.core.model import Step
+from trafficmgr.core.noun import Noun
 from trafficmgr.core.routing import Zone
+from trafficmgr.core.template import ContainerTemplate, GroupTemplate, HttpCheck, Probe, revision_id
 
 Written = dict[str, str]
 """Key -> value, both as in the file."""

@@ -14,8 +14,9 @@ from trafficmgr.controller.ports import Clock, Tell
 from trafficmgr.core.events import GroupReady, GroupUnready
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.health import Health
-from trafficmgr.core.model import Group, GroupPhase, HttpCheck, Probe, Revision, TcpCheck
+from trafficmgr.core.model import Group, GroupPhase
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.template import HttpCheck, Probe, Revision, TcpCheck
 
 LAG_S = 0.5
 """A probe that overran its timeout by more than this was delayed by us."""

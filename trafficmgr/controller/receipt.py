@@ -11,7 +11,8 @@ as sentences. How a draft grows is growth.py's to say.
 from datetime import UTC, datetime
 
 from trafficmgr.controller.counts import ByRevision, total
-from trafficmgr.core.model import Mark, Noun, RolloutPhase
+from trafficmgr.core.model import Mark, RolloutPhase
+from trafficmgr.core.noun import Noun
 
 
 class GroupFacts(Noun):

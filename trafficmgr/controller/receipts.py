@@ -20,8 +20,9 @@ from trafficmgr.controller.counts import Ledger, failed
 from trafficmgr.controller.ports import Clock
 from trafficmgr.controller.receipt import Receipt, iso
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import Rollout, short
+from trafficmgr.core.model import Rollout
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.template import short
 from trafficmgr.journal.entries import JournalError
 
 LOOK_EVERY_S = 1.0

@@ -19,7 +19,7 @@ from trafficmgr.core.state import EndpointState
 def keep(state: EndpointState, now: float) -> EndpointState:
     """Let hold and deadline run or halt, as the health of what is rolled out demands."""
     rollout = state.rollout
-    if rollout is None or rollout.phase not in {RolloutPhase.progressing, RolloutPhase.promoting}:
+    if rollout is None or not rollout.is_undecided:
         return state
     ready = len(state.ready(rollout.revision))
     deadline, hold = rollout.deadline, rollout.hold
@@ -33,8 +33,10 @@ def keep(state: EndpointState, now: float) -> EndpointState:
     is_stopped = rollout.is_paused or rollout.is_held or is_unknown
     is_fine = is_stopped or is_holding or _has_enough(state, rollout, ready)
     deadline = deadline.halt(now) if is_fine else deadline.run(now)
-    kept = rollout.but(most_ready=max(ready, rollout.most_ready), deadline=deadline, hold=hold)
-    return state if kept == rollout else state.but(rollout=kept)
+    most_ready = max(ready, rollout.most_ready)
+    if deadline is rollout.deadline and hold is rollout.hold and most_ready == rollout.most_ready:
+        return state
+    return state.but(rollout=rollout.but(most_ready=most_ready, deadline=deadline, hold=hold))
 
 
 def can_go_on(state: EndpointState, rollout: Rollout, now: float) -> bool:

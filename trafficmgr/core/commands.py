@@ -4,8 +4,10 @@
 out once, by its key, and answer with events.
 """
 
-from trafficmgr.core.model import Group, Noun, Revision
+from trafficmgr.core.model import Group
+from trafficmgr.core.noun import Noun
 from trafficmgr.core.routing import Table
+from trafficmgr.core.template import Revision
 
 
 class Command(Noun, tag_field="command", tag=True):

@@ -4,7 +4,9 @@ An event carries `at`, the only time the core knows (seconds on CLOCK_BOOTTIME).
 `endpoint` concern that endpoint; the others concern all of them.
 """
 
-from trafficmgr.core.model import EndpointSettings, Noun, Revision
+from trafficmgr.core.model import EndpointSettings
+from trafficmgr.core.noun import Noun
+from trafficmgr.core.template import Revision
 
 
 class Event(Noun, tag_field="event", tag=True):

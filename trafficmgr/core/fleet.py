@@ -6,10 +6,11 @@ address any more (promise 13); the pool is walked round and round all the same, 
 rests for as long as possible.
 """
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network
+from math import inf
 
 from trafficmgr.core import moves, rollout
-from trafficmgr.core.commands import AnyCommand
 from trafficmgr.core.events import (
     ControllerStarted,
     EndpointEvent,
@@ -20,7 +21,8 @@ from trafficmgr.core.events import (
     WorkerConnected,
     WorkerEnded,
 )
-from trafficmgr.core.model import EndpointSettings, Noun, RolloutPhase
+from trafficmgr.core.model import EndpointSettings, RolloutPhase
+from trafficmgr.core.noun import Noun
 from trafficmgr.core.routing import Table
 from trafficmgr.core.state import EndpointState
 
@@ -50,12 +52,16 @@ class Fleet(Noun):
     present: dict[int, str] = {}
 
 
-def evolve(fleet: Fleet, event: Event) -> Fleet:
-    """Return the fleet after one more event; the same object if nothing changed."""
+def evolve(fleet: Fleet, event: Event, *, quiet_until: Mapping[str, float] | None = None) -> Fleet:
+    """Return the fleet after one more event; the same object if nothing changed.
+
+    `quiet_until` is when time alone changes each endpoint, if that is known (`rollout.evolve`).
+    """
+    known_until = quiet_until or {}
     noted = _noted(fleet, event)
     after = fleet if noted == fleet else noted
     for name in concerned(fleet, event):
-        after = _evolved(after, name, event)
+        after = _evolved(after, name, event, known_until.get(name, -inf))
     return _bury(_admit_waiting(after, event.at))
 
 
@@ -80,15 +86,18 @@ def _noted(fleet: Fleet, event: Event) -> Fleet:
             return fleet
 
 
-def _evolved(fleet: Fleet, name: str, event: Event) -> Fleet:
+def _evolved(fleet: Fleet, name: str, event: Event, quiet_until: float = -inf) -> Fleet:
     """Fold an event into one endpoint."""
     known = fleet.endpoints.get(name)
     before = known or _new(name, fleet, event)
-    admitted = before.but(is_admitted=_has_room(fleet, name))
-    after = rollout.evolve(before if admitted == before else admitted, event)
+    has_room = _has_room(fleet, name)
+    if before.is_admitted is not has_room:
+        before, quiet_until = before.but(is_admitted=has_room), -inf
+    after = rollout.evolve(before, event, quiet_until=quiet_until)
     if after is known:
         return fleet
-    return _with_addresses(fleet.but(endpoints={**fleet.endpoints, name: after}))
+    fleet = fleet.but(endpoints={**fleet.endpoints, name: after})
+    return fleet if known is not None and after.groups is known.groups else _with_addresses(fleet)
 
 
 def _has_room(fleet: Fleet, name: str) -> bool:
@@ -106,14 +115,16 @@ def _has_room(fleet: Fleet, name: str) -> bool:
 def _admit_waiting(fleet: Fleet, now: float) -> Fleet:
     """Let endpoints begin that waited for another's rollout to end, in the order of their names."""
     for name, state in fleet.endpoints.items():
-        is_waiting = bool(state.stable) and moves.wants_rollout(state)
-        if is_waiting and not state.is_admitted and _has_room(fleet, name):
+        is_refused = not state.is_admitted and bool(state.stable)
+        if is_refused and moves.wants_rollout(state) and _has_room(fleet, name):
             fleet = _evolved(fleet, name, Woke(at=now, endpoint=name))
     return fleet
 
 
 def _bury(fleet: Fleet) -> Fleet:
     """Forget removed endpoints of which nothing is left, except for the numbers they came to."""
+    if not any(state.is_removed for state in fleet.endpoints.values()):
+        return fleet
     gone = {name: state for name, state in fleet.endpoints.items() if _is_gone(state)}
     if not gone:
         return fleet
@@ -134,11 +145,6 @@ def _is_gone(state: EndpointState) -> bool:
     if not state.is_removed or state.groups or not state.slots:
         return False
     return all(s.is_present and s.applied >= state.table.generation for s in state.slots)
-
-
-def decide(fleet: Fleet) -> tuple[AnyCommand, ...]:
-    """Return everything that is still wanted, of all endpoints."""
-    return tuple(c for state in fleet.endpoints.values() for c in rollout.decide(state))
 
 
 def concerned(fleet: Fleet, event: Event) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ count begins anew from the edge that the journal knows, so that nothing is unrea
 fresh probes have failed.
 """
 
-from trafficmgr.core.model import Noun, Probe
+from trafficmgr.core.noun import Noun
+from trafficmgr.core.template import Probe
 
 
 class Health(Noun):

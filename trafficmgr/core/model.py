@@ -1,30 +1,9 @@
-"""The nouns of trafficmgr and their invariants (DESIGN 2).
+"""The nouns of an endpoint and its rollouts, and their invariants (DESIGN 2)."""
 
-Everything here is a frozen value. Time is seconds on CLOCK_BOOTTIME (`*_at`, `*_since`),
-durations end in `_s`, shares are per cent (`*_pct`). The values are stored in the journal and sent
-to workers as they stand, so a field that is added later needs a default.
-"""
-
-import hashlib
-import json
 from enum import StrEnum
-from typing import Any, Self, dataclass_transform
 
-import msgspec
-from msgspec.structs import FieldInfo
-from msgspec.structs import fields as fields_of
-
-
-@dataclass_transform(
-    frozen_default=True, kw_only_default=True
-)  # what msgspec inherits, mypy must be told
-class Noun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A frozen value; `but` makes the next one."""
-
-    def but(self, **changes: Any) -> Self:  # noqa: ANN401  the field types are checked by evolve's tests
-        """Return the same value with some fields changed."""
-        return msgspec.structs.replace(self, **changes)
-
+from trafficmgr.core.noun import Noun
+from trafficmgr.core.template import GroupTemplate
 
 # -- where traffic can go -------------------------------------------------------------------------
 
@@ -51,132 +30,6 @@ class Publish(StrEnum):
 
     proxy = "proxy"
     groups = "groups"
-
-
-# -- what runs ------------------------------------------------------------------------------------
-
-
-class HttpCheck(Noun, tag="http"):
-    """A probe that passes on any 2xx answer within the timeout; redirects are not followed."""
-
-    port: int
-    path: str = "/"
-
-
-class TcpCheck(Noun, tag="tcp"):
-    """A probe that passes when the connection opens."""
-
-    port: int
-
-
-class Probe(Noun):
-    """An active health check and its thresholds (DESIGN 10: every 1 s, 5 s, rise 2, fall 3)."""
-
-    check: HttpCheck | TcpCheck
-    every_s: float = 1.0
-    timeout_s: float = 5.0
-    rise: int = 2
-    fall: int = 3
-
-
-class Resources(Noun):
-    """Limits of one container; None is unlimited."""
-
-    cpu: float | None = None
-    memory_bytes: int | None = None
-
-
-class ContainerTemplate(Noun):
-    """One container of a group, as the user wrote it.
-
-    `image` is the repository with its registry ("registry.example.com/shop/web"); `tag` says what
-    to watch and is no part of a revision's identity, nor is `readiness`.
-    """
-
-    name: str
-    image: str
-    tag: str = "latest"
-    command: tuple[str, ...] = ()
-    env: dict[str, str] = {}
-    ports: tuple[int, ...] = ()
-    working_dir: str = ""
-    resources: Resources = Resources()
-    stop_grace_s: float = 10.0
-    readiness: Probe | None = None
-
-
-class GroupTemplate(Noun):
-    """What every group of an endpoint is made of.
-
-    `rootfs` is "host" for process mode: plain processes in the unpacked tree of their image.
-    """
-
-    containers: tuple[ContainerTemplate, ...]
-    rootfs: str = "host"
-
-
-class ImageDigest(Noun):
-    """The exact image that a container runs.
-
-    `digest` is what the registry answers for the tag (an index or a manifest), `platform_digest`
-    the manifest for this machine's platform; equal when there is no index.
-    """
-
-    container: str
-    repository: str
-    digest: str
-    platform_digest: str
-
-
-class Revision(Noun):
-    """What runs: a template and the digests it was resolved to."""
-
-    id: str
-    template: GroupTemplate
-    images: tuple[ImageDigest, ...]
-
-
-NOT_IDENTITY = ("tag", "readiness")
-"""Keys of a container that say how we watch it, not what it is."""
-
-
-def revision_id(template: GroupTemplate, images: tuple[ImageDigest, ...]) -> str:
-    """Return the identity of a revision: sha256 over canonical JSON, in hex.
-
-    Defaults are omitted, so that writing one out changes nothing and a key added to the language
-    later changes no id. tests/core/test_model.py pins known ids for ever.
-    """
-    platform = {image.container: image.platform_digest for image in images}
-    identity = {"group": _written(template), "images": platform}
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _written(value: object) -> object:
-    """Return a noun as plain data, without what is a default and what is no identity."""
-    match value:
-        case msgspec.Struct():
-            return {
-                field.name: _written(given)
-                for field in fields_of(type(value))
-                if field.name not in NOT_IDENTITY
-                and (given := getattr(value, field.name)) not in _defaults(field)
-            }
-        case tuple():
-            return [_written(item) for item in value]
-        case _:
-            return value
-
-
-def _defaults(field: FieldInfo) -> tuple[object, ...]:
-    """Return the values that mean the same as not having written the field."""
-    made = () if field.default_factory is msgspec.NODEFAULT else (field.default_factory(),)
-    return (field.default, *made)
-
-
-def short(revision: str) -> str:
-    """Return the first characters of a revision id, as people see it."""
-    return revision[:8]
 
 
 # -- what the user wants --------------------------------------------------------------------------
@@ -386,6 +239,12 @@ class Rollout(Noun, kw_only=True):
     def is_over(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.ended_at is not None
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the health of its revision still decides about it."""
+        phase = self.phase
+        return phase is RolloutPhase.progressing or phase is RolloutPhase.promoting
 
     @property
     def is_held(self) -> bool:

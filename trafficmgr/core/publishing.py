@@ -6,6 +6,9 @@ hold requests. Every doubt counts against stopping: a worker that ended without 
 having answered with all of its last table until it was reaped.
 """
 
+from collections.abc import Callable
+from operator import is_
+
 from trafficmgr.core.events import DirectClientsGone, TableApplied, WorkerConnected, WorkerEnded
 from trafficmgr.core.model import Group, GroupPhase, Publish, RolloutPhase, Slot, Tcp
 from trafficmgr.core.routing import Share, Table, Target, check
@@ -48,16 +51,14 @@ def wanted_table(state: EndpointState) -> Table:
         ttl_s=settings.ttl_s,
         shares=shares,
         is_least_bad=is_least_bad and bool(shares),
-        preview=_preview(state),
+        preview=_preview(state) if state.candidate and state.stable else None,
     )
 
 
 def _preview(state: EndpointState) -> Share | None:
     """Return what `preview.<host>` reaches: the candidate's ready groups, whatever its weight."""
-    ready = state.ready(state.candidate) if state.candidate and state.stable else []
-    if not ready:
-        return None
-    return Share(revision=state.candidate, weight_pct=WHOLE_PCT, targets=_targets(state, ready))
+    ready = state.ready(state.candidate)
+    return _share(state, state.candidate, WHOLE_PCT, ready) if ready else None
 
 
 def candidate_weight_pct(state: EndpointState) -> int:
@@ -75,9 +76,11 @@ def _shares(state: EndpointState) -> tuple[Share, ...]:
     weight_pct = candidate_weight_pct(state)
     weighted = ((state.candidate, weight_pct), (state.stable, WHOLE_PCT - weight_pct))
     return tuple(
-        Share(revision=revision, weight_pct=pct, targets=_targets(state, state.ready(revision)))
-        for revision, pct in weighted
-        if revision and pct > 0
+        [
+            _share(state, revision, pct, state.ready(revision))
+            for revision, pct in weighted
+            if revision and pct > 0
+        ]
     )
 
 
@@ -90,16 +93,14 @@ def _least_bad(state: EndpointState) -> tuple[Share, ...]:
     ]
     if not groups:
         return ()
-    revision = groups[0].revision
-    targets = _targets(state, groups)
-    return (Share(revision=revision, weight_pct=WHOLE_PCT, targets=targets),)
+    return (_share(state, groups[0].revision, WHOLE_PCT, groups),)
 
 
-def _targets(state: EndpointState, groups: list[Group]) -> tuple[Target, ...]:
-    if not groups:
-        return ()
-    port = state.port_of(groups[0].revision)  # they are all of one revision
-    return tuple(Target(group=g.id, dial=Tcp(address=g.address, port=port)) for g in groups)
+def _share(state: EndpointState, revision: str, pct: int, groups: list[Group]) -> Share:
+    """Return a revision's share; all the groups are of this revision."""
+    port = state.port_of(revision)
+    targets = [Target(group=g.id, dial=Tcp(address=g.address, port=port)) for g in groups]
+    return Share(revision=revision, weight_pct=pct, targets=tuple(targets))
 
 
 def _booked(
@@ -129,13 +130,11 @@ def _booked(
 def fence(state: EndpointState, now: float) -> EndpointState:
     """A worker that does not acknowledge in time is restarted, so that it can't block others."""
     fence_s = state.settings.fence_s
-    slots = tuple(
-        slot.but(is_overdue=True)
-        if slot.lagging_since is not None and now >= slot.lagging_since + fence_s
-        else slot
-        for slot in state.slots
-    )
-    return state if slots == state.slots else state.but(slots=slots)
+    for slot in state.slots:
+        is_late = slot.lagging_since is not None and now >= slot.lagging_since + fence_s
+        if is_late and not slot.is_overdue:
+            state = _with_slot(state, slot.but(is_overdue=True))
+    return state
 
 
 # -- what is heard from workers -------------------------------------------------------------------
@@ -153,7 +152,7 @@ def worker_connected(state: EndpointState, event: WorkerConnected) -> EndpointSt
     if slot.start_id not in {"", event.start_id}:
         state = _presume_answered(state, slot, event.at)
     served = event.generations.get(state.name, 0)
-    state = state.but(groups=tuple(_may_hold(g, slot.number, served) for g in state.groups))
+    state = _rebooked(state, lambda g: _may_hold(g, slot.number, served))
     here = Slot(
         number=slot.number, start_id=event.start_id, is_present=True, lagging_since=event.at
     )
@@ -181,7 +180,7 @@ def table_applied(state: EndpointState, event: TableApplied) -> EndpointState:
     else:
         slot = slot.but(applied=applied)
     state = _with_slot(state, slot)
-    return state.but(groups=tuple(_acknowledged(g, event) for g in state.groups))
+    return _rebooked(state, lambda g: _acknowledged(g, event))
 
 
 def worker_ended(state: EndpointState, event: WorkerEnded) -> EndpointState:
@@ -192,34 +191,37 @@ def worker_ended(state: EndpointState, event: WorkerEnded) -> EndpointState:
     is_current = slot.start_id == event.start_id
     if event.is_clean:
         answered = event.answered.get(state.name, {})
-        state = state.but(groups=tuple(_answered(g, answered.get(g.id)) for g in state.groups))
+        state = _rebooked(state, lambda g: _answered(g, answered.get(g.id)))
     else:
         known = slot if is_current else slot.but(applied=0)
         state = _presume_answered(state, known, event.reaped_at)
     if not is_current:
         return state
     gone = Slot(number=slot.number, lagging_since=event.at)
-    return _with_slot(state.but(groups=tuple(_let_go(g, slot.number) for g in state.groups)), gone)
+    return _with_slot(_rebooked(state, lambda g: _let_go(g, slot.number)), gone)
 
 
 def direct_clients_gone(state: EndpointState, event: DirectClientsGone) -> EndpointState:
     """Nobody is connected to the group any more, and after the TTL nobody new comes."""
-    return state.but(
-        groups=tuple(
-            g.but(is_direct_clear=True) if g.id == event.group and not g.in_table else g
-            for g in state.groups
-        )
+    return _rebooked(
+        state,
+        lambda g: g.but(is_direct_clear=True) if g.id == event.group and not g.in_table else g,
     )
 
 
 def _presume_answered(state: EndpointState, slot: Slot, until: float) -> EndpointState:
     """Count a worker as having answered with every address that it did not acknowledge as gone."""
-    return state.but(
-        groups=tuple(
-            _answered(g, until) if g.in_table or slot.applied < g.withdrawn_generation else g
-            for g in state.groups
-        )
+    return _rebooked(
+        state,
+        lambda g: _answered(g, until) if g.in_table or slot.applied < g.withdrawn_generation else g,
     )
+
+
+def _rebooked(state: EndpointState, change: Callable[[Group], Group]) -> EndpointState:
+    """Return the state with the books of each group brought forward; the same if none changed."""
+    groups = [change(group) for group in state.groups]
+    is_same = all(map(is_, groups, state.groups))
+    return state if is_same else state.but(groups=tuple(groups))
 
 
 def _acknowledged(group: Group, event: TableApplied) -> Group:

@@ -109,11 +109,15 @@ def _group(state: EndpointState, group_id: str) -> Group | None:
 
 def retire_unwanted(state: EndpointState, now: float) -> EndpointState:
     """Give up every group of a revision that has no role, and those beyond the wanted number."""
+    live = [g for g in state.groups if not g.is_retiring]
     staying: set[str] = set()
-    for revision in {state.stable, state.candidate, state.previous} - {""}:
-        best_first = sorted(state.live(revision), key=lambda g: (not g.is_ready, g.created_at))
-        staying |= {g.id for g in best_first[: wanted_groups(state, revision, now)]}
-    if all(g.is_retiring or g.id in staying for g in state.groups):
+    for revision in filter(None, (state.stable, state.candidate, state.previous)):
+        of_it = [g for g in live if g.revision == revision]
+        wanted = wanted_groups(state, revision, now)
+        if len(of_it) > wanted:
+            of_it = sorted(of_it, key=lambda g: (not g.is_ready, g.created_at))[:wanted]
+        staying.update(g.id for g in of_it)
+    if len(staying) == len(live):
         return state
     return state.but(
         groups=tuple(

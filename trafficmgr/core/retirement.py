@@ -18,7 +18,8 @@ Each condition knows when it will be met by time alone; `status` shows them with
 
 from collections.abc import Iterator
 
-from trafficmgr.core.model import Group, Noun
+from trafficmgr.core.model import Group
+from trafficmgr.core.noun import Noun
 from trafficmgr.core.state import EndpointState
 
 

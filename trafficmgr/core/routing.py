@@ -12,7 +12,8 @@ workers obey it; both sides read the same rules here:
 
 import msgspec
 
-from trafficmgr.core.model import Dial, Noun, Publish
+from trafficmgr.core.model import Dial, Publish
+from trafficmgr.core.noun import Noun
 
 
 class Target(Noun):

@@ -4,8 +4,10 @@ One owner writes it (`controller.loop`, by way of `core.rollout.evolve`); everyo
 frozen value. It is stored whole with each event, so that a start needs no replay.
 """
 
-from trafficmgr.core.model import Backoff, EndpointSettings, Group, Noun, Revision, Rollout, Slot
+from trafficmgr.core.model import Backoff, EndpointSettings, Group, Rollout, Slot
+from trafficmgr.core.noun import Noun
 from trafficmgr.core.routing import Table
+from trafficmgr.core.template import Revision
 
 
 class EndpointState(Noun, kw_only=True):

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from trafficmgr.core.errors import TrafficmgrError
-from trafficmgr.core.model import Noun
+from trafficmgr.core.noun import Noun
 
 
 class JournalError(TrafficmgrError):

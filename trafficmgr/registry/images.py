@@ -10,7 +10,8 @@ import asyncio
 import platform
 from collections.abc import Mapping
 
-from trafficmgr.core.model import ImageDigest, Noun
+from trafficmgr.core.noun import Noun
+from trafficmgr.core.template import ImageDigest
 from trafficmgr.registry.client import RegistryClient
 from trafficmgr.registry.credentials import RegistryAccess
 from trafficmgr.registry.errors import (

@@ -20,7 +20,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from trafficmgr.core.model import Noun
+from trafficmgr.core.noun import Noun
 from trafficmgr.registry import clock
 from trafficmgr.registry.backoff import Backoff
 from trafficmgr.registry.errors import (

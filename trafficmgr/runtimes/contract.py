@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from trafficmgr.core.errors import TrafficmgrError
-from trafficmgr.core.model import GroupTemplate, ImageDigest, Noun
+from trafficmgr.core.noun import Noun
+from trafficmgr.core.template import GroupTemplate, ImageDigest
 
 
 class RuntimeFailure(TrafficmgrError):  # noqa: N818  the name is DESIGN's (STYLE.md, Errors)

@@ -11,7 +11,7 @@ import struct
 
 import msgspec
 
-from trafficmgr.core.model import Noun
+from trafficmgr.core.noun import Noun
 from trafficmgr.core.routing import Table, Zones
 
 PROTOCOL = 1

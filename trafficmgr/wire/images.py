@@ -3,7 +3,7 @@
 Source: OCI image-spec v1.1, config.md and layer.md.
 """
 
-from trafficmgr.core.model import Noun
+from trafficmgr.core.noun import Noun
 
 
 class ImageConfig(Noun):

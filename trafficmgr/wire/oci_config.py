@@ -3,7 +3,7 @@
 Source: OCI image-spec v1.1, config.md. Docker writes null where it means nothing.
 """
 
-from trafficmgr.core.model import Noun
+from trafficmgr.core.noun import Noun
 from trafficmgr.wire.images import ImageConfig
 from trafficmgr.wire.oci import OciError, Platform, checked_digest, decode_json, is_digest
 

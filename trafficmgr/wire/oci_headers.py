@@ -9,7 +9,7 @@ token specification of distribution; GHCR's habit to write the wait into the bod
 import re
 from datetime import UTC, datetime
 
-from trafficmgr.core.model import Noun
+from trafficmgr.core.noun import Noun
 
 MIN_WAIT_S = 1.0
 """GHCR asks to wait 880 microseconds; coming back that fast is what it complains about."""

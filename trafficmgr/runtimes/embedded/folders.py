@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import msgspec
 
-from trafficmgr.core.model import Noun
+from trafficmgr.core.noun import Noun
 from trafficmgr.runtimes.contract import GroupSpec, GroupState, GroupStatus
 from trafficmgr.runtimes.embedded.files import write_file
 from trafficmgr.runtimes.embedded.identity import Identity, is_alive

@@ -11,7 +11,7 @@ import os
 import signal
 from pathlib import Path
 
-from trafficmgr.core.model import Noun
+from trafficmgr.core.noun import Noun
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _STATE, _START = 0, 19

@@ -21,7 +21,8 @@ import shutil
 import signal
 from collections.abc import Iterator, Mapping
 
-from trafficmgr.core.model import ContainerTemplate, Noun
+from trafficmgr.core.noun import Noun
+from trafficmgr.core.template import ContainerTemplate
 from trafficmgr.runtimes.contract import GroupSpec, RuntimeFailure
 from trafficmgr.runtimes.embedded import inside
 from trafficmgr.runtimes.embedded.trees import Tree

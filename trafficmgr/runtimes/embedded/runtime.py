@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from trafficmgr.core.model import ImageDigest
+from trafficmgr.core.template import ImageDigest
 from trafficmgr.runtimes.contract import (
     GroupSpec,
     GroupState,

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from trafficmgr.core.model import ImageDigest, Noun
+from trafficmgr.core.noun import Noun
+from trafficmgr.core.template import ImageDigest
 from trafficmgr.runtimes.contract import RuntimeFailure, RuntimeUnknownError
 from trafficmgr.runtimes.embedded.files import sync_disk, write_file
 from trafficmgr.runtimes.embedded.unpack import Limits, UnpackError, unpack
