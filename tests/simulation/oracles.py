@@ -166,7 +166,7 @@ def health_never_advances(change: Change) -> str:
 def superseded_gets_no_traffic(change: Change) -> str:
     """(4) A newer revision mid-rollout: traffic back to stable."""
     before, after = change.before, change.after
-    for share in after.table.shares:
+    for share in () if after.table.is_least_bad else after.table.shares:
         if share.revision not in (after.stable, after.candidate):
             return f"{share.revision} has {share.weight_pct}% and no role"
     was = before.rollout if before is not None else None
@@ -235,13 +235,17 @@ def least_bad_serves(change: Change) -> str:
     before, state = change.before, change.after
     if before is None or any(share.targets for share in state.table.shares):
         return ""
-    served = before.table.groups()
+    carried = {t.group for share in before.table.shares for t in share.targets}
+    staying = {g.id for g in state.live(state.stable or state.candidate)}
     running = [
         g.id
-        for g in state.live(state.stable or state.candidate)
-        if g.phase is GroupPhase.started and g.id in served
+        for g in state.groups
+        if g.phase is GroupPhase.started and g.id in carried and (g.id in staying or g.is_ready)
     ]
-    return f"nobody is served, although {running} still run" if running else ""
+    is_asked_for = isinstance(change.event, events.AbortAsked) and bool(before.candidate)
+    if state.is_removed or is_asked_for or not running:
+        return ""
+    return f"nobody is served, although {running} still run"
 
 
 def weights_sum_to_100(change: Change) -> str:

@@ -19,6 +19,7 @@ from trafficmgr.core.commands import AnyCommand
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import Group, RolloutPhase
 from trafficmgr.core.retirement import Condition
+from trafficmgr.core.routing import Share
 from trafficmgr.core.state import EndpointState
 
 
@@ -159,6 +160,15 @@ def abort_waits_for_readiness() -> AbstractContextManager[Any]:
     return patch.dict(rollout.EVENT_TABLE, {events.AbortAsked: wrong})
 
 
+def nobody_is_the_least_bad() -> AbstractContextManager[Any]:
+    """When nobody is ready, nobody serves."""
+
+    def wrong(_state: EndpointState) -> tuple[Share, ...]:
+        return ()
+
+    return patch.object(publishing, "_least_bad", wrong)
+
+
 def weight_beyond_capacity() -> AbstractContextManager[Any]:
     """One ready group is taken for all of them."""
 
@@ -225,6 +235,7 @@ BUGS = (
     Planted(command_before_journal, "commands_are_journaled_first"),
     Planted(timer_is_not_rearmed, "no_moment_is_missed"),
     Planted(abort_waits_for_readiness, oracles.abort_has_no_precondition.__name__),
+    Planted(nobody_is_the_least_bad, oracles.least_bad_serves.__name__),
     Planted(weight_beyond_capacity, oracles.weight_within_capacity.__name__),
     Planted(quarantine_lost_on_restart, oracles.quarantine_is_heeded.__name__),
     Planted(address_reused_too_early, oracles.address_is_free.__name__),

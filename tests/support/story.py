@@ -363,6 +363,7 @@ SENTENCES: dict[str, Callable[..., None]] = {
         events.GroupUnready(at=s.now, endpoint=NAME, group=g, reason="503")
     ),
     r"(\S+) recovers": lambda s, g: s.feed(events.GroupReady(at=s.now, endpoint=NAME, group=g)),
+    r"(\S+) is broken": lambda s, label: s.world.broken.add(label),
     r"(\S+) stays busy": lambda s, g: s.world.busy.add(g),
     r"operator aborts": lambda s: s.feed(events.AbortAsked(at=s.now, endpoint=NAME)),
     r"operator promotes fully": lambda s: s.feed(

@@ -25,7 +25,9 @@ def keep(state: EndpointState, now: float) -> EndpointState:
     deadline, hold = rollout.deadline, rollout.hold
     if ready > rollout.most_ready:
         deadline = fresh_deadline(rollout)
-    can_carry = capacity_pct(ready, state.replicas) >= _carried_pct(rollout)
+    can_carry = capacity_pct(_available(state, rollout, now), state.replicas) >= _carried_pct(
+        rollout
+    )
     if hold is not None:
         hold = hold.run(now) if can_carry and not rollout.is_paused else hold.halt(now)
     is_holding = can_carry and hold is not None and hold.left_at(now) > 0
@@ -51,8 +53,7 @@ def can_go_on(state: EndpointState, rollout: Rollout, now: float) -> bool:
     is_scaled = rollout.settings.candidate_replicas is CandidateReplicas.scaled
     if rollout.step >= 0 and not is_scaled:
         return True
-    available = [g for g in ready if is_available(g, rollout, now)]
-    return len(available) >= _needed_groups(state, rollout)
+    return _available(state, rollout, now) >= _needed_groups(state, rollout)
 
 
 def _carried_pct(rollout: Rollout) -> int:
@@ -108,6 +109,11 @@ def hold_s(rollout: Rollout) -> float:
     if rollout.phase is RolloutPhase.promoting:
         return rollout.settings.watch_s
     return rollout.settings.steps[rollout.step].hold_s if rollout.step >= 0 else 0.0
+
+
+def _available(state: EndpointState, rollout: Rollout, now: float) -> int:
+    """Return how many groups have been ready for `min_ready`, without a break."""
+    return sum(is_available(group, rollout, now) for group in state.ready(rollout.revision))
 
 
 def is_available(group: Group, rollout: Rollout, now: float) -> bool:

@@ -253,7 +253,8 @@ class Rollout(Noun, kw_only=True):
 
 
 class Backoff(Noun):
-    """How a revision's groups failed lately, and when the next may start."""
+    """How a revision's groups failed lately, why the last one did, and when the next may start."""
 
     failures: int = 0
     next_at: float = 0.0
+    note: str = ""

@@ -88,7 +88,9 @@ def abort(state: EndpointState, now: float, reason: str) -> EndpointState:
     """Take the role away; it needs nothing of the revision that lost it (promise 2)."""
     rollout = under_way(state)
     notes = [g.note for g in state.live(rollout.revision) if g.note]
-    reason = f"{reason} ({notes[-1]})" if notes else reason
+    lost = state.backoff.get(rollout.revision)
+    note = notes[-1] if notes else lost.note if lost is not None else ""
+    reason = f"{reason} ({note})" if note else reason
     aborting = marked(rollout, now, "aborting").but(
         phase=RolloutPhase.aborting, reason=reason, hold=None, is_paused=False
     )

@@ -100,7 +100,7 @@ TABLE: dict[Verb, dict[Standing, str]] = {
         Standing.starting: "The candidate is given up and goes into quarantine.",
         Standing.stepping: "Traffic goes back to stable at once; the candidate is quarantined.",
         Standing.paused: "Traffic goes back to stable at once; the candidate is quarantined.",
-        Standing.promoting: "Traffic goes back to the warm previous revision at once.",
+        Standing.promoting: "Traffic goes back to the revision before as soon as it is ready.",
         Standing.aborting: _IS_ABORTING,
     },
     Verb.rollback: {
@@ -208,10 +208,20 @@ def resume_asked(state: EndpointState, event: ResumeAsked) -> EndpointState:
 
 
 def abort_asked(state: EndpointState, event: AbortAsked) -> EndpointState:
-    """Send traffic back, whatever state the candidate is in."""
+    """Send traffic back, whatever state the candidate is in.
+
+    If nothing of the previous revision is ready, what was promoted serves until something is.
+    """
     if why_not(Verb.abort, state):
         return state
-    return moves.abort(state, event.at, "an operator asked for it")
+    why = "an operator asked for it"
+    if state.candidate or state.ready(state.previous):
+        return moves.abort(state, event.at, why)
+    quarantined = {**state.quarantined, state.stable: why}
+    ended = moves.end(state, event.at, RolloutPhase.aborted, why)
+    return moves.begin(
+        ended.but(quarantined=quarantined), event.at, state.previous, is_rollback=True
+    )
 
 
 def rollback_asked(state: EndpointState, event: RollbackAsked) -> EndpointState:

@@ -85,15 +85,26 @@ def _shares(state: EndpointState) -> tuple[Share, ...]:
 
 
 def _least_bad(state: EndpointState) -> tuple[Share, ...]:
-    """Promise 9: nobody is ready, so those serve that did serve and still run."""
-    groups = [
+    """Promise 9: nobody is ready. Return the first of these that still run (docs/decisions/0009).
+
+    The groups of stable that did serve; then those that serve now, though they were given up, but
+    not what is in quarantine; then those of the warm previous.
+    """
+    serving = {target.group for share in state.table.shares for target in share.targets}
+    own = [
         g
         for g in state.live(state.stable or state.candidate)
-        if g.phase is GroupPhase.started and (g.in_table or g.withdrawn_generation)
+        if g.in_table or g.withdrawn_generation
     ]
-    if not groups:
-        return ()
-    return (_share(state, groups[0].revision, WHOLE_PCT, groups),)
+    given_up = [g for g in state.groups if g.id in serving and g.revision not in state.quarantined]
+    warm = state.ready(state.previous) if state.previous else []
+    for groups in () if state.is_removed else (own, given_up, warm):
+        running = [g for g in groups if g.phase is GroupPhase.started]
+        if running:
+            revision = running[0].revision
+            of_it = [g for g in running if g.revision == revision]
+            return (_share(state, revision, WHOLE_PCT, of_it),)
+    return ()
 
 
 def _share(state: EndpointState, revision: str, pct: int, groups: list[Group]) -> Share:

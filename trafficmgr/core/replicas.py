@@ -70,7 +70,7 @@ def group_lost(state: EndpointState, event: GroupEnded | GroupStartFailed) -> En
         is_retiring=True,
         note=event.reason,
     )
-    backoff = _after_failure(state.backoff.get(group.revision, Backoff()), group, event.at)
+    backoff = _after_failure(state.backoff.get(group.revision, Backoff()), group, event)
     return state.with_group(lost).but(backoff={**state.backoff, group.revision: backoff})
 
 
@@ -93,11 +93,12 @@ def group_stopped(state: EndpointState, event: GroupStopped) -> EndpointState:
     return state.but(groups=tuple(g for g in state.groups if g.id != group.id))
 
 
-def _after_failure(backoff: Backoff, group: Group, at: float) -> Backoff:
+def _after_failure(backoff: Backoff, group: Group, event: GroupEnded | GroupStartFailed) -> Backoff:
+    at = event.at
     was_healthy = group.ready_since is not None and at - group.ready_since >= HEALTHY_AGAIN_S
     failures = 1 if was_healthy else backoff.failures + 1
     delay_s = min(BACKOFF_LONGEST_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 20))
-    return Backoff(failures=failures, next_at=at + delay_s)
+    return Backoff(failures=failures, next_at=at + delay_s, note=event.reason)
 
 
 def _group(state: EndpointState, group_id: str) -> Group | None:
@@ -132,8 +133,11 @@ def wanted_groups(state: EndpointState, revision: str, now: float) -> int:
 
 
 def fill(state: EndpointState, now: float) -> EndpointState:
-    """Want as many groups of the stable and the candidate revision as there should be."""
-    for revision in filter(None, (state.stable, state.candidate)):
+    """Want as many groups of each revision with a role as there should be.
+
+    The previous one is kept whole as well: what is half dead is no way back.
+    """
+    for revision in filter(None, (state.stable, state.candidate, state.previous)):
         missing = wanted_groups(state, revision, now) - len(state.live(revision))
         if missing > 0:
             state = _with_new_groups(state, revision, missing, now)

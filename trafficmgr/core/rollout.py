@@ -4,8 +4,8 @@ Theory of operation
 ===================
 
 An endpoint has at most three revisions with a role. **stable** carries it, **candidate** is being
-rolled out, **previous** is kept warm after a promotion. The registry shows a **newest** one. All
-that happens follows from one wish: that stable becomes newest, if newest proves itself.
+rolled out, **previous** is kept warm and whole after a promotion. The registry shows a **newest**
+one. All that happens follows from one wish: that stable becomes newest, if newest proves itself.
 
 A rollout goes through these phases; the right column is what ends each:
 
@@ -24,13 +24,17 @@ before; if that is still warm it is over at once, and it is never rolled back it
 
 Three clocks, each a `Countdown`, decide what time alone decides:
 
-* The **hold** of a step runs while the candidate can carry the step's weight, and halts while it
-  can't. Losing health therefore never advances a rollout (promise 3).
+* The **hold** of a step runs while the candidate can carry the step's weight with groups that have
+  been ready for `min_ready`, and halts while it can't. Losing health therefore never advances a
+  rollout (promise 3), and flapping does not add up.
 * The **deadline** runs whenever the hold does not, unless it can't be known whether a group can
   start (promise 12). It starts anew with each new maximum of ready groups and each new step; a
   crash loop reaches no new maximum, so it can't hide (promise 7).
 * The **watch** after promotion reuses the hold. While it runs, stable losing all its health, or
   part of it for longer than the deadline, sends traffic back to the warm previous.
+
+Nothing that happens by itself takes away the last groups that serve: neither deadline nor newer
+revision, as long as stable has nobody ready (promise 9, docs/decisions/0009).
 
 Abort and supersede only take the role away (promise 2). Everything else follows from rules that
 hold at all times: groups without a role retire (`replicas`), the table holds what has a role, a
@@ -209,7 +213,10 @@ def _leave(state: EndpointState, now: float) -> EndpointState:
 
 
 def _supersede(state: EndpointState, now: float) -> EndpointState:
-    """A newer revision came: traffic back to stable at once, the half-way candidate retires."""
+    """A newer revision came: traffic back to stable at once, the half-way candidate retires.
+
+    The very first revision has no stable to go back to: if it serves anybody, it is stable now.
+    """
     rollout = state.rollout
     if rollout is None or rollout.phase is not RolloutPhase.progressing:
         return state
@@ -217,6 +224,8 @@ def _supersede(state: EndpointState, now: float) -> EndpointState:
         return state
     if rollout.is_rollback and state.newest in {state.stable, *state.quarantined}:
         return state  # that is what it goes back from
+    if not state.stable and state.ready(state.candidate):
+        return moves.promote(state, now)
     why = f"{short(state.newest)} came"
     return moves.end(state.but(candidate=""), now, RolloutPhase.superseded, why)
 
@@ -250,7 +259,7 @@ def _advance(state: EndpointState, now: float) -> EndpointState:
 
 
 def _complete(state: EndpointState, now: float) -> EndpointState:
-    """The watch is over, or a newer revision that may cut it short is waiting."""
+    """The watch is over, or cut short by a newer revision, or pointless: there is no way back."""
     rollout = state.rollout
     if rollout is None or rollout.phase is not RolloutPhase.promoting or rollout.hold is None:
         return state
@@ -258,9 +267,11 @@ def _complete(state: EndpointState, now: float) -> EndpointState:
         state.newest not in {"", state.stable, *state.quarantined}
         and rollout.settings.on_newer is OnNewer.supersede
     )
-    if rollout.hold.left_at(now) > 0 and not is_cut_short:
+    is_lost = rollout.deadline.left_at(now) <= 0  # and nothing to go back to, or it had been
+    if rollout.hold.left_at(now) > 0 and not is_cut_short and not is_lost:
         return state
-    return moves.end(state, now, RolloutPhase.completed, "")
+    why = "its groups are not all ready, and there is nothing to go back to" if is_lost else ""
+    return moves.end(state, now, RolloutPhase.completed, why)
 
 
 def _give_up(state: EndpointState, now: float) -> EndpointState:
@@ -273,8 +284,8 @@ def _give_up(state: EndpointState, now: float) -> EndpointState:
         can_go_back = bool(state.ready(state.previous)) if state.previous else False
         if can_go_back and ready == 0:
             return moves.abort(state, now, "no group of it is ready any more")
-    else:  # a first deployment that serves somebody is better than nothing
-        can_go_back = bool(state.stable) or ready == 0
+    else:  # while stable serves nobody, a candidate that serves somebody is better than nothing
+        can_go_back = bool(state.ready(state.stable)) or ready == 0
     if rollout.deadline.left_at(now) > 0 or not can_go_back:
         return state
     wanted = clocks.candidate_groups(state, now)
