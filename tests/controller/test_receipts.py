@@ -221,6 +221,25 @@ async def test_each_share_is_held_against_what_was_served_under_it(journal: Jour
     ] == [(0, 0.0, 100, 4.0), (50, round(100 * 46 / 111, 2), 111, 10.0)]
 
 
+async def test_no_share_ends_before_it_begins(journal: Journal) -> None:
+    """An event that was told while the append before it was under way is older than that look."""
+    async with controller(journal, Clock()) as rig:
+        await rig.start(**{**DEFAULTS, "replicas": "2"})
+        await rig.connect("w-1")
+        rig.report("w-1")
+        await rig.tell(events.RevisionSeen, revision=revision("v1"))
+        told_at = rig.clock() + 1
+        for group in ("shop-1", "shop-2"):
+            await rig.tell(events.GroupStarted, group=group)
+        rig.clock.advance(1.02)
+
+        for late_s, group in ((0.0, "shop-1"), (0.01, "shop-2")):
+            await rig.loop.tell(events.GroupReady(at=told_at + late_s, endpoint=NAME, group=group))
+
+        shares = receipts.plain(rig.book.drafts["shop-r1"])["shares"]
+        assert min(share["seconds"] for share in shares) >= 0
+
+
 async def test_a_group_is_told_from_its_last_answer_to_its_end(journal: Journal) -> None:
     async with controller(journal, Clock()) as rig:
         await v1_serves(rig)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from support.client_support import Load
 from support.service_support import (
     HOST,
     Installation,
-    Load,
     installed,
     is_alive,
     wait_for,

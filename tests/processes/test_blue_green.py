@@ -5,7 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.service_support import HOST, Installation, Load, installed, wait_for
+from support.client_support import Load
+from support.service_support import HOST, Installation, installed, wait_for
 
 pytestmark = pytest.mark.processes
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.service_support import Installation, Load, installed, wait_for
+from support.client_support import Load
+from support.service_support import Installation, installed, wait_for
 
 pytestmark = pytest.mark.processes
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.client_support import Load
 from support.service_support import (
     HOST,
     REPOSITORY,
     Installation,
-    Load,
     installed,
     is_alive,
     wait_for,

@@ -10,25 +10,26 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from support.client_support import PAUSE_S, DirectLoad, Load, boottime
+from support.history_support import contradictions, read_journal
 from support.kill_support import (
-    PAUSE_S,
     POLL_S,
-    DirectLoad,
     End,
     Victim,
     before,
     end,
     is_at_rest,
-    read_journal,
+    is_everybody_there,
+    is_settled,
     wait_for_end,
 )
-from support.service_support import Load, is_alive, wait_for
+from support.service_support import is_alive, wait_for
 from trafficmgr.controller.faults import KILLED, SEPARATOR
 
 # -- scenarios ------------------------------------------------------------------------------------
@@ -50,6 +51,10 @@ def _step(house: Victim, number: int) -> str:
     """Push, and wait until the rollout has traffic; return its id."""
     house.push_image(f"{number}a")
     return _wait_for_step(house)
+
+
+def _promote(house: Victim, _number: int, first: str) -> None:
+    _press(house, "promote", first, {"promoting", "completed"})
 
 
 def _abort(house: Victim, _number: int, first: str) -> None:
@@ -88,6 +93,7 @@ class Scenario:
     """Something to be done. Both parts get the installation and a number that is new to it.
 
     What `prepare` brings about was killed in another scenario; what it returns goes to `do`.
+    `is_hung`: before `do` a worker hangs, so that the fence has to replace it.
     """
 
     name: str
@@ -96,12 +102,16 @@ class Scenario:
     rollouts: int = 1
     hold: str = "300ms"
     deadline: str = "20s"
+    fence: str = "5s"
+    is_hung: bool = False
 
 
 ROLLOUT = Scenario("rollout", _push)
 ABORT = Scenario("abort", _push_broken, deadline="1s")
 UNDO = Scenario("undo", _abort, prepare=_step, hold="10m")
 SUPERSEDE = Scenario("supersede", _supersede, prepare=_step, rollouts=2, hold="10m")
+HANG = Scenario("hang", _promote, prepare=_step, hold="10m", fence="2s", is_hung=True)
+"""The fence is short, but longer than workers need to find a controller that takes over."""
 
 # -- jobs -----------------------------------------------------------------------------------------
 
@@ -125,12 +135,18 @@ class Job(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What came of a job: `where` it was killed, the points that were passed."""
+    """What came of a job: `where` it was killed, the points that were passed.
+
+    `cut` and `held` are connections of the load: those that were cut, and those that a worker held
+    when it hung.
+    """
 
     job: Job
     end: End
     where: tuple[str, ...]
     lines: tuple[str, ...]
+    cut: int
+    held: int
 
     @property
     def is_missed(self) -> bool:
@@ -183,13 +199,22 @@ class Work:
 # -- lanes ----------------------------------------------------------------------------------------
 
 
+READING_S = 1.0
+"""A worker that is in the middle of answering a query when it hangs has not had it for longer."""
+
+
 @dataclass
 class Lane:
     """An installation on which one job after another is done, with clients of both kinds."""
 
     house: Victim
     scenario: Scenario
+    load: Load
     number: int = 0
+    hung: dict[str, float] = field(default_factory=dict)
+    """Workers that were made to hang -> since when, on CLOCK_BOOTTIME."""
+    jobs: dict[str, Job] = field(default_factory=dict)
+    """What was done while a rollout was under way."""
 
     def work(self, work: Work) -> None:
         """Do jobs until none is left."""
@@ -204,22 +229,38 @@ class Lane:
         """Do a job, and look at what it left once everything is at rest."""
         self._become(job.scenario)
         self.number += 1
-        house, do = self.house, job.scenario.do
-        past, alive, known = before(house), house.controller(), house.folders()
+        house, scenario = self.house, job.scenario
+        past, alive, known, cut = before(house), house.controller(), house.folders(), self.load.cut
         if job.is_whole:
             house.arm(*job.faults)
-        first = job.scenario.prepare(house, self.number)
+        first = scenario.prepare(house, self.number)
         if not job.is_whole:
             house.arm(*job.faults)
-        do(house, self.number, first)
+        held = self._hang() if scenario.is_hung else 0
+        scenario.do(house, self.number, first)
         where = [] if job.late_s is None else [self._kill_late(alive, job.late_s, known)]
-        wait_for_end(house, past, job.scenario.rollouts)
+        wait_for_end(house, past, scenario.rollouts)
         lines = house.disarm()
         where += [lines[n - 1] for n, line in enumerate(lines) if line == KILLED]
         if where:  # perhaps only just now
             wait_for("the controller to be gone", lambda: not is_alive(alive))
-            wait_for_end(house, past, job.scenario.rollouts)
-        return Done(job, end(house, past), tuple(where), tuple(lines))
+            wait_for_end(house, past, scenario.rollouts)
+        self.load.wait_for_more(1)  # by then it has noticed whatever there was to notice
+        self.jobs |= {one["id"]: job for one in house.rollouts() if one["id"] not in past.rollouts}
+        cut = self.load.cut - cut
+        return Done(job, end(house, past), tuple(where), tuple(lines), cut, held)
+
+    def _hang(self) -> int:
+        """Let a worker hang that has said hello; return how many connections of the load it holds.
+
+        Each in turn, so that now the load waits for the fence, now it goes on.
+        """
+        wait_for("every worker to say hello", lambda: is_everybody_there(self.house.status()))
+        workers = self.house.children("worker")
+        worker = workers[self.number % len(workers)]
+        os.kill(worker["pid"], signal.SIGSTOP)
+        self.hung[worker["start_id"]] = boottime()
+        return int(self.house.is_held_by(worker["pid"], self.load.own_port))
 
     def _kill_late(self, pid: int, delay_s: float, known: set[str]) -> str:
         """Kill from outside, while groups start; tell how far they had come by then."""
@@ -231,14 +272,15 @@ class Lane:
 
     def _become(self, scenario: Scenario) -> None:
         """Have the settings of a scenario."""
-        self.scenario = scenario
-        if (self.house.hold, self.house.deadline) == (scenario.hold, scenario.deadline):
+        self.scenario, house = scenario, self.house
+        settings = (scenario.hold, scenario.deadline, scenario.fence)
+        if (house.hold, house.deadline, house.fence) == settings:
             return
-        self.house.hold, self.house.deadline = scenario.hold, scenario.deadline
-        self.house.write_config()
-        config = {"path": str(self.house.config), "text": self.house.config.read_text()}
+        house.hold, house.deadline, house.fence = settings
+        house.write_config()
+        config = {"path": str(house.config), "text": house.config.read_text()}
         body = json.dumps(config)
-        wait_for("apply", lambda: self.house.ask("/v1/apply", method="POST", body=body))
+        wait_for("apply", lambda: house.ask("/v1/apply", method="POST", body=body))
 
 
 @contextmanager
@@ -246,7 +288,7 @@ def lane(folder: Path, registry: str) -> Iterator[Lane]:
     """Yield an installation on its first revision; afterwards hold the lane's promises against it.
 
     Promised is that no client of either kind had a failure, that all ended when it was told to,
-    and that its journal folds to what it stored.
+    and what `_history_is_right` says.
     """
     house = Victim(folder, registry, deadline="20s", repository=f"kill/{folder.name}")
     try:
@@ -256,13 +298,41 @@ def lane(folder: Path, registry: str) -> Iterator[Lane]:
         # one query in two goes to each worker: all of them serve by now
         wait_for("every worker", lambda: all(house.addresses() for _ in range(50)))
         with DirectLoad(house.ports["dns"]) as direct, Load(house.ports["http"], PAUSE_S) as load:
-            yield Lane(house, ROLLOUT)
+            at = Lane(house, ROLLOUT, load)
+            yield at
             direct.wait_for_more(5)
             load.wait_for_more(5)
-        seen = (direct.failed, load.failed, load.cut)
-        assert seen == ([], [], 0), f"clients: {seen}"
+            wait_for("every receipt", lambda: is_settled(house))
+        assert (direct.failed, load.failed) == ([], []), f"clients: {direct.failed} {load.failed}"
+        assert unexplained(direct.unanswered_at, at.hung.values()) == []
         house.end()
-        kept, folded = asyncio.run(read_journal(house.state_dir / "journal.db"))
-        assert kept == folded, f"stored {kept}\nfolded {folded}"
+        _history_is_right(at)
     finally:
         house.end_everything()
+
+
+def unexplained(unanswered_at: Iterable[float], hung_at: Iterable[float]) -> list[float]:
+    """Return when queries were sent that no worker can have read in the moment before it hung.
+
+    Only such a one is gone with its worker; whatever is sent later waits for the successor.
+    """
+    return [
+        sent_at
+        for sent_at in unanswered_at
+        if not any(at - READING_S <= sent_at <= at for at in hung_at)
+    ]
+
+
+def _history_is_right(at: Lane) -> None:
+    """The journal folds to what it stored; only what hung was replaced; all receipts are true."""
+    history = asyncio.run(read_journal(at.house.state_dir / "journal.db"))
+    kept, folded = history.kept, history.folded
+    assert kept == folded, f"stored {kept}\nfolded {folded}"
+    ended = history.killed_workers.keys()
+    assert ended == at.hung.keys(), f"{sorted(ended)} were killed, {sorted(at.hung)} had hung"
+    answered_at = sorted(at.load.answered_at + at.house.answered_at)
+    wrong = [
+        f"{at.jobs.get(sentence.partition(':')[0])}: {sentence}"
+        for sentence in contradictions(history, answered_at)
+    ]
+    assert wrong == [], "\n".join(wrong)

@@ -1,7 +1,7 @@
 """A whole installation that tells which points its controller passes, and what is left at the end.
 
-`Victim` is the installation, `End` all that can be seen of it once it is at rest, `DirectLoad` a
-client that asks DNS and goes to the groups itself. What is done to it: kill_scenarios.py.
+`Victim` is the installation, `End` all that can be seen of it once it is at rest. What is done to
+it: kill_scenarios.py. What its journal and its receipts must say: history_support.py.
 """
 
 import asyncio
@@ -12,37 +12,21 @@ import os
 import socket
 import subprocess
 import sys
-import threading
-import time
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import dns.exception
-import dns.message
-import dns.query
-import dns.rcode
-import msgspec
-
 from demo.builder import File, push
 from demo.versions import image_of
+from support.client_support import boottime
 from support.service_support import HOST, Installation, wait_for
 from trafficmgr.admin.address import reachable, socket_path
-from trafficmgr.controller.loop import restored
-from trafficmgr.core import fleet
-from trafficmgr.core.events import AnyEvent
-from trafficmgr.core.fleet import Fleet
-from trafficmgr.journal.sqlite import Journal
 
 REPLICAS = 2
 WORKERS = 2
 
 STAGES = ("exit.json", "identity.json", "spec.json", "group.json")
 """Files of a group, the last to be written first (trafficmgr/runtimes/embedded/folders.py)."""
-
-PAUSE_S = 0.04
-"""Between two requests of a client."""
 
 POLL_S = 0.05
 """How often is asked; each answer costs the controller some milliseconds, and there are four."""
@@ -81,6 +65,9 @@ class Victim(Installation):
 
     publish: str = "groups"
     repository: str = "demo/web"
+    fence: str = "5s"
+    answered_at: list[float] = field(default_factory=list)
+    """When `get` was answered, on CLOCK_BOOTTIME: it counts as a client, too."""
 
     # -- its life ---------------------------------------------------------------------------------
 
@@ -94,7 +81,7 @@ class Victim(Installation):
         super().write_config(registry)
         text = self.config.read_text().replace("demo/web", self.repository)
         assert USUAL in text
-        self.config.write_text(text.replace(USUAL, QUICK))
+        self.config.write_text(f"fence: {self.fence}\n{text.replace(USUAL, QUICK)}")
 
     def push_image(self, version: str, *, is_broken: bool = False) -> None:
         """Push an image that never was before; a broken one never becomes ready."""
@@ -133,6 +120,12 @@ class Victim(Installation):
             data = answer.read()
             return json.loads(data) if answer.status == 200 else None
         return None
+
+    def get(self, path: str = "/", host: str = HOST) -> tuple[int, str]:
+        """GET through the proxy; return status and version."""
+        found = super().get(path, host)
+        self.answered_at.append(boottime())
+        return found
 
     def status(self) -> dict[str, Any] | None:
         """Return the endpoint as `status` shows it; None while nobody answers."""
@@ -194,18 +187,21 @@ class Victim(Installation):
             found.append(next((name for name in STAGES if name in names), "folder"))
         return ",".join(found) or "nothing"
 
-    def processes(self) -> tuple[Processes, set[int]]:
-        """Count everything of ours that runs; also return the pids of the app."""
-        roles: Counter[str] = Counter()
-        apps = set()
+    def processes(self) -> dict[str, frozenset[int]]:
+        """Return the pids of everything of ours that runs, by what it is."""
+        found: dict[str, set[int]] = {role: set() for role in Processes._fields}
         for pid in self.pids():
             with contextlib.suppress(OSError):
                 argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                role = role_of([os.fsdecode(word) for word in argv])
-                roles[role] += 1
-                if role == "app":
-                    apps.add(pid)
-        return Processes(*(roles[role] for role in Processes._fields)), apps
+                found[role_of([os.fsdecode(word) for word in argv])].add(pid)
+        return {role: frozenset(pids) for role, pids in found.items()}
+
+    def is_held_by(self, pid: int, client_port: int) -> bool:
+        """Whether a process has accepted the connection that a client has from this port."""
+        ends = f":{self.ports['http']:04X}", f":{client_port:04X}"
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        names = {f"socket:[{r[9]}]" for r in rows if (r[1][-5:], r[2][-5:]) == ends}
+        return any(str(link.readlink()) in names for link in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def role_of(argv: list[str]) -> str:
@@ -235,6 +231,7 @@ class End(NamedTuple):
     serves: str
     processes: Processes
     are_apps_the_same: bool
+    new_workers: int
     strays: tuple[str, ...]
 
 
@@ -245,7 +242,7 @@ class Before(NamedTuple):
     version: str
     rollouts: frozenset[str]
     quarantined: frozenset[str]
-    apps: frozenset[int]
+    processes: dict[str, frozenset[int]]
 
 
 def before(house: Victim) -> Before:
@@ -256,7 +253,7 @@ def before(house: Victim) -> Before:
         version=house.get()[1],
         rollouts=frozenset(one["id"] for one in house.rollouts()),
         quarantined=frozenset(one["revision"] for one in status["quarantined"]),
-        apps=frozenset(house.processes()[1]),
+        processes=house.processes(),
     )
 
 
@@ -265,8 +262,18 @@ def is_at_rest(status: dict[str, Any] | None) -> bool:
     if status is None or status["phase"] != "serving":
         return False
     states = [(group["state"], group["ready"]) for group in status["groups"]]
-    slots = status["service"]["slots"]
-    return states == [("started", True)] * REPLICAS and all(s["is_present"] for s in slots)
+    return states == [("started", True)] * REPLICAS and is_everybody_there(status)
+
+
+def is_everybody_there(status: dict[str, Any] | None) -> bool:
+    """Whether every worker has said hello to this controller."""
+    return status is not None and all(slot["is_present"] for slot in status["service"]["slots"])
+
+
+def is_settled(house: Victim) -> bool:
+    """Whether each rollout has a receipt to which nothing more will be added."""
+    receipts = house.ask("/v1/receipts?limit=1000")
+    return bool(receipts) and all(receipt["is_final"] for receipt in receipts)
 
 
 def wait_for_end(house: Victim, past: Before, rollouts: int) -> None:
@@ -289,7 +296,7 @@ def end(house: Victim, past: Before) -> End:
     names = {past.stable: "old", None: ""}
     for one in new:
         names.setdefault(one["to"], f"new {len(names) - 1}")
-    processes, apps = house.processes()
+    there = house.processes()
     version = house.get()[1]
     addresses = {group["address"] for group in status["groups"]}
     assert len(addresses) == REPLICAS
@@ -307,94 +314,8 @@ def end(house: Victim, past: Before) -> End:
             if one["revision"] not in past.quarantined
         ),
         serves="old" if version == past.version else version.lstrip("0123456789"),
-        processes=processes,
-        are_apps_the_same=apps == past.apps,
+        processes=Processes(*(len(there[role]) for role in Processes._fields)),
+        are_apps_the_same=there["app"] == past.processes["app"],
+        new_workers=len(there["worker"] - past.processes["worker"]),
         strays=tuple(sorted(strays)),
     )
-
-
-# -- clients ---------------------------------------------------------------------------------------
-
-
-class DirectLoad:
-    """A client that asks DNS, keeps the answer for its TTL, and goes to the groups itself.
-
-    The TTL counts from when it asked. An attempt that was not connected before the end of it, on a
-    busy machine, is the client's own fault and not counted; what was connected in time must do.
-    """
-
-    def __init__(self, dns_port: int) -> None:
-        self.requests = 0
-        self.failed: list[str] = []
-        self._dns_port = dns_port
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End and wait for the last answer."""
-        self._is_over.set()
-        self._thread.join(60)
-
-    def wait_for_more(self, requests: int) -> None:
-        """Wait until so many more requests were answered."""
-        goal = self.requests + requests
-        wait_for(f"{requests} more direct requests", lambda: self.requests >= goal)
-
-    def _run(self) -> None:
-        while not self._is_over.is_set():
-            asked_at = time.monotonic()
-            try:
-                address, ttl_s = self._look_up()
-            except (OSError, dns.exception.DNSException) as error:
-                self.failed.append(f"DNS: {error!r}")
-                continue
-            while time.monotonic() < asked_at + ttl_s and not self._is_over.is_set():
-                self._ask(address, asked_at, ttl_s)
-                time.sleep(PAUSE_S)
-
-    def _look_up(self) -> tuple[str, float]:
-        query = dns.message.make_query(HOST, "A")
-        answer = dns.query.udp(query, "127.0.0.1", port=self._dns_port, timeout=20)
-        if not answer.answer:
-            raise OSError(f"it answered {dns.rcode.to_text(answer.rcode())}")
-        (rrset,) = answer.answer
-        return rrset[0].to_text(), rrset.ttl
-
-    def _ask(self, address: str, asked_at: float, ttl_s: float) -> None:
-        connection = http.client.HTTPConnection(address, 8080, timeout=30)
-        is_in_time = True
-        with contextlib.closing(connection):
-            try:
-                try:
-                    connection.connect()
-                finally:
-                    is_in_time = time.monotonic() < asked_at + ttl_s
-                connection.request("GET", "/", headers={"Host": HOST})
-                status = connection.getresponse().status
-            except (OSError, http.client.HTTPException) as error:
-                if is_in_time:
-                    age_s = time.monotonic() - asked_at
-                    self.failed.append(f"{address}, known for {age_s:.3f} s: {error!r}")
-            else:
-                self.requests += 1
-                if status != 200:
-                    self.failed.append(f"{address} answered {status}")
-
-
-# -- what the journal says ------------------------------------------------------------------------
-
-
-async def read_journal(path: Path) -> tuple[Fleet, Fleet]:
-    """Return the stored state, and the state that all events fold to."""
-    journal = await Journal.open(path)
-    folded = Fleet()
-    async for stored in journal.replay():
-        folded = fleet.evolve(folded, msgspec.json.decode(stored.entry.event, type=AnyEvent))
-    kept = restored((await journal.load()).states)
-    await journal.close()
-    return kept, folded

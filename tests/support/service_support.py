@@ -1,4 +1,4 @@
-"""A whole installation for tests: a registry, `trafficmgr run`, and clients of both kinds.
+"""A whole installation for tests: a registry, `trafficmgr run`, and what can be asked of it.
 
 Everything is real: processes, sockets, images, signals. Each installation has a folder, ports and
 an address pool of its own; whatever it started is ended by pid when its context ends.
@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -268,68 +267,3 @@ def installed(folder: Path, registry: str, **given: str) -> Iterator[Installatio
         yield installation
     finally:
         installation.end_everything()
-
-
-class Load:
-    """A client that asks all the time, on one keep-alive connection, and counts what fails.
-
-    It sends a request again, on a new connection, only if the old one ended before any byte of
-    the answer; that is counted as cut.
-    """
-
-    def __init__(self, port: int, pause_s: float = 0.002, host: str = HOST) -> None:
-        self.requests = 0
-        self.cut = 0
-        self.failed: list[str] = []
-        self._port = port
-        self._pause_s = pause_s
-        self._host = host
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End and wait for the last answer."""
-        self._is_over.set()
-        self._thread.join(DEADLINE_S)
-
-    def wait_for_more(self, requests: int) -> None:
-        """Wait until so many more requests were answered."""
-        goal = self.requests + requests
-        wait_for(f"{requests} more requests", lambda: self.requests >= goal)
-
-    def _run(self) -> None:
-        connection = self._connect()
-        while not self._is_over.is_set():
-            try:
-                self._ask(connection)
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-                self.cut += 1
-                connection = self._connect()
-                self._again(connection)
-            except OSError as error:
-                self.failed.append(repr(error))
-                connection = self._connect()
-            self.requests += 1
-            time.sleep(self._pause_s)
-        connection.close()
-
-    def _again(self, connection: http.client.HTTPConnection) -> None:
-        try:
-            self._ask(connection)
-        except OSError as error:
-            self.failed.append(f"again: {error!r}")
-
-    def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
-
-    def _ask(self, connection: http.client.HTTPConnection) -> None:
-        connection.request("GET", "/", headers={"Host": self._host})
-        response = connection.getresponse()
-        response.read()
-        if response.status != 200:
-            self.failed.append(str(response.status))

@@ -139,7 +139,9 @@ def _with_rollout(receipt: Receipt, rollout: Rollout, *, is_removed: bool) -> Re
     if is_removed:
         losing = {receipt.origin, receipt.revision}
     ended_at = receipt.wall(rollout.ended_at)
-    return receipt.but(ended_at=ended_at, losing=tuple(sorted(losing - {""})))
+    # a window begins when it was seen, and the event that ends the rollout may be older than that
+    windows = tuple(window.but(at=min(window.at, ended_at)) for window in receipt.windows)
+    return receipt.but(ended_at=ended_at, windows=windows, losing=tuple(sorted(losing - {""})))
 
 
 def _cut_short(receipt: Receipt, now: float) -> Receipt:
