@@ -7,8 +7,8 @@ from support.controller_support import first_events
 from support.story import NAME, revision, settings
 
 from trafficmgr.controller.loop import Mind
-from trafficmgr.core import events, fleet, retirement
-from trafficmgr.core.commands import StartGroup
+from trafficmgr.core import events, fleet, publishing, retirement
+from trafficmgr.core.commands import RestartWorker, StartGroup
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import Group, Tcp
 from trafficmgr.core.state import EndpointState
@@ -148,3 +148,20 @@ def test_limits_concern_no_endpoint_by_themselves() -> None:
 
     assert after.max_concurrent == 1
     assert after.endpoints == before.endpoints
+
+
+def test_a_worker_that_never_says_hello_is_restarted() -> None:
+    """It would keep everything from retiring; it was not known whom to restart."""
+    state = fold(
+        Fleet(),
+        *first_events(0.0),
+        events.WorkerEnded(at=5.0, slot=0, start_id="0-a", reaped_at=5.0),
+        events.WorkerStarted(at=5.0, slot=0, start_id="w-2"),
+    )
+    patience_s = endpoint(state).settings.fence_s + publishing.HELLO_S
+
+    early = fold(state, events.Woke(at=5.0 + patience_s - 0.1, endpoint=NAME))
+    late = fold(state, events.Woke(at=5.0 + patience_s, endpoint=NAME))
+
+    assert RestartWorker(slot=0, start_id="w-2") not in Mind(early).wanted()
+    assert RestartWorker(slot=0, start_id="w-2") in Mind(late).wanted()

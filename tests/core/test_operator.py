@@ -118,6 +118,8 @@ def example(kind: type[Event], state: EndpointState, at: float) -> Event:
             "slots": 2,
             "address_pool": "127.77.0.0/16",
         },
+        events.EngineLost: {"reason": "connection refused"},
+        events.WorkerStarted: {"slot": 0, "start_id": "0-9"},
         events.WorkerConnected: {"slot": 0, "start_id": "0-9", "generations": {}},
         events.WorkerEnded: {"slot": 0, "start_id": "0-1", "reaped_at": at},
         events.SettingsApplied: {"settings": settings(**{**GIVEN, "replicas": "3"})},
@@ -125,6 +127,7 @@ def example(kind: type[Event], state: EndpointState, at: float) -> Event:
         events.RevisionSeen: {"revision": revision("v9")},
         events.TableApplied: {"slot": 0, "start_id": "0-1", "generation": 99},
         events.ScaleAsked: {"replicas": 3},
+        events.GroupCompleted: {"reason": "exit code 0", "is_success": True},
     }
     words = given.get(kind, {})
     if issubclass(kind, EndpointEvent):

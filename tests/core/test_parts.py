@@ -131,18 +131,18 @@ def test_no_two_groups_share_an_address() -> None:
 
 def test_an_address_rests_as_long_as_the_pool_allows() -> None:
     """The pool is walked round: the place after the last one given out comes next."""
-    state = two_endpoints("127.77.0.0/24").but(cursor=253)
+    state = two_endpoints("127.77.0.0/24").but(cursor=252)
     state = fleet.evolve(
         state,
         SettingsApplied(at=1.0, endpoint="api", settings=settings(replicas="4").but(name="api")),
     )
 
-    assert addresses(state)[4:] == ["127.77.0.254", "127.77.0.5"]
+    assert addresses(state)[4:] == ["127.77.0.253", "127.77.0.5"]
 
 
 def test_a_group_that_waits_gets_the_address_that_another_endpoint_frees() -> None:
     state = two_endpoints("127.77.0.0/30")
-    (waiting,) = [n for n, e in state.endpoints.items() for g in e.groups if not g.address]
+    (waiting,) = {n for n, e in state.endpoints.items() for g in e.groups if not g.address}
     (other,) = state.endpoints.keys() - {waiting}
 
     state = fleet.evolve(state, EndpointRemoved(at=1.0, endpoint=other))
@@ -159,5 +159,15 @@ def test_a_group_without_an_address_waits() -> None:
     waiting = [g for e in state.endpoints.values() for g in e.groups if not g.address]
     started = {command.key for command in Mind(state).wanted()}
 
-    assert len(waiting) == 1
-    assert f"start {waiting[0].id}" not in started
+    assert len(waiting) == 2
+    assert not started & {f"start {group.id}" for group in waiting}
+
+
+def test_the_gateway_of_a_container_engine_is_given_to_nobody() -> None:
+    state = two_endpoints("127.77.0.0/29").but(cursor=5)
+    state = fleet.evolve(
+        state,
+        SettingsApplied(at=1.0, endpoint="api", settings=settings(replicas="4").but(name="api")),
+    )
+
+    assert addresses(state)[4:] == ["127.77.0.7", "127.77.0.5"]

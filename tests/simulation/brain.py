@@ -27,6 +27,7 @@ from trafficmgr.core.model import GroupPhase
 from trafficmgr.core.routing import Table
 
 if TYPE_CHECKING:
+    from simulation.engine import Process
     from simulation.world import World
 
 KERNEL_S = 0.5
@@ -69,6 +70,8 @@ class Brain:
         )
         for record in world.dataplane.ended:
             self._now_tell(events.WorkerEnded, **record)
+        for worker in tuple(world.dataplane.workers.values()):
+            self._now_tell(events.WorkerStarted, slot=worker.slot, start_id=worker.start_id)
         self._observe()
         self.is_acting = True
         for settings in world.config.values():
@@ -90,10 +93,16 @@ class Brain:
         found = self._world.engine.listed()
         for state in () if self.is_dead else tuple(self.mind.fleet.endpoints.values()):
             for group in state.groups:
-                if group.phase is GroupPhase.started and not found.get(group.id, False):
-                    self._now_tell(
-                        events.GroupEnded, endpoint=state.name, group=group.id, reason="it was gone"
-                    )
+                process = found.get(group.id)
+                if group.phase is GroupPhase.started:
+                    self._tell_of(state.name, group.id, process)
+
+    def _tell_of(self, endpoint: str, group: str, process: "Process | None") -> None:
+        told = {"endpoint": endpoint, "group": group, "reason": "it was gone"}
+        if process is None or not (process.seen_running or process.result is not None):
+            self._now_tell(events.GroupEnded, **told)
+        elif not process.seen_running:
+            self._now_tell(events.GroupCompleted, **told, is_success=bool(process.result))
 
     # -- the loop (controller.loop) -----------------------------------------------------------
 

@@ -65,6 +65,10 @@ class Dataplane:
         files = {name: table for name, table in self.files.items() if table.generation}
         worker = Worker(slot, f"w{self._starts}", files, dict.fromkeys(files, now))
         self.workers[slot] = worker
+        self._world.tell(events.WorkerStarted, slot=slot, start_id=worker.start_id)
+        if self._world.happens(self._world.faults.worker_hangs):
+            self._world.say("worker {} hangs before its hello", worker.start_id)
+            self.hang(worker, 1e6)
         self._world.later(self._world.rng.uniform(0.05, 0.5), self.connect, worker)
 
     def connect(self, worker: Worker) -> None:

@@ -20,7 +20,10 @@ PROBE_S = 1.0
 
 @dataclass
 class Process:
-    """A group as it is, listed until it is stopped. `seen_running` is what `list` shows."""
+    """A group as it is, listed until it is stopped. `seen_running` is what `list` shows.
+
+    `result` is how its work ended: True is success, None is that it did not come to its end.
+    """
 
     group: str
     endpoint: str
@@ -29,6 +32,7 @@ class Process:
     is_running: bool = True
     is_healthy: bool = False
     seen_running: bool = True
+    result: bool | None = None
 
 
 class Engine:
@@ -135,6 +139,8 @@ class Engine:
             world.later(rng.uniform(0.2, 2.0), self.turn, process, True)
         if nature.kind == "crash loop":
             world.later(rng.uniform(1.0, 8.0), self.die, process)
+        elif nature.kind == "completes":
+            world.later(rng.uniform(2.0, 40.0), self.complete, process)
         elif nature.kind == "goes bad":
             ill = self.die if rng.random() < 0.5 else self._sicken
             world.later(nature.bad_after_s, ill, process)
@@ -157,6 +163,27 @@ class Engine:
         lag_s = world.rng.uniform(0.0, 5.0) if world.happens(world.faults.list_lags) else 0.05
         world.later(lag_s, self._seen_dead, process)
 
+    def complete(self, process: Process) -> None:
+        """Come to the end of its work; who lists or watches may see it later."""
+        world = self._world
+        if not process.is_running or self.processes.get(process.group) is not process:
+            return
+        process.is_running = process.is_healthy = False
+        process.result = world.rng.random() < 0.7
+        lag_s = world.rng.uniform(0.0, 5.0) if world.happens(world.faults.list_lags) else 0.05
+        world.later(lag_s, self._seen_complete, process)
+
+    def _seen_complete(self, process: Process) -> None:
+        process.seen_running = False
+        if self.processes.get(process.group) is process:
+            self._world.tell(
+                events.GroupCompleted,
+                endpoint=process.endpoint,
+                group=process.group,
+                reason="exit code 0" if process.result else "exit code 3",
+                is_success=bool(process.result),
+            )
+
     def _seen_dead(self, process: Process) -> None:
         process.seen_running = False
         if self.processes.get(process.group) is process:
@@ -167,9 +194,9 @@ class Engine:
                 reason="killed by SIGKILL",
             )
 
-    def listed(self) -> dict[str, bool]:
-        """Return group -> whether it seems to run."""
-        return {p.group: p.seen_running for p in self.processes.values()}
+    def listed(self) -> dict[str, Process]:
+        """Return group -> what there is of it; `seen_running` is what one may look at."""
+        return dict(self.processes)
 
     def any_running(self) -> Process | None:
         """Return some running process."""

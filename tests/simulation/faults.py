@@ -55,6 +55,10 @@ class Faults:
     """A revision is broken in one way or another, per revision."""
     goes_bad: float = 0.15
     """A revision breaks some time after it was fine, per revision."""
+    tasks: float = 0.1
+    """An endpoint's groups come to the end of their work, per endpoint."""
+    engine_leaves: float = 0.02
+    """The engine can't be asked for a while, per tick; what runs goes on running."""
     old_tag: float = 0.4
     """The registry goes back to an image of before, per change."""
     suspend: float = 0.01

@@ -123,7 +123,8 @@ def _missing(world: World, state: EndpointState, settings: EndpointSettings) -> 
     if any(not s.is_present or s.applied != state.table.generation for s in state.slots):
         yield f"table {state.table.generation} is not everywhere: {state.slots}"
     if not state.stable:
-        if state.groups:
+        idle = [g.id for g in state.groups if g.id not in state.table.groups()]
+        if idle or (state.groups and not state.table.is_least_bad):
             yield f"there is no stable, and {[g.id for g in state.groups]} are there"
     elif world.natures[state.stable].kind == "good":
         yield from _missing_groups(state)

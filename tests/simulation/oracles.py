@@ -127,7 +127,7 @@ def abort_has_no_precondition(change: Change) -> str:
     before, after = change.before, change.after
     now_on = after.rollout
     if now_on is not None and now_on.phase is RolloutPhase.aborting:
-        share = _weight_of(after, now_on.revision)
+        share = weight_of(after, now_on.revision)
         return f"{now_on.revision} is aborted and has {share}%" if share else ""
     if not isinstance(change.event, events.AbortAsked) or before is None or before.is_removed:
         return ""
@@ -144,7 +144,7 @@ def weight_within_capacity(change: Change) -> str:
     on = state.rollout
     if not state.candidate or not state.stable or state.table.is_least_bad or on is None:
         return ""
-    weight = _weight_of(state, state.candidate)
+    weight = weight_of(state, state.candidate)
     ready = [g.id for g in state.groups if g.revision == state.candidate and g.is_ready]
     most = min(_step_weight(on), 100 * len(ready) // max(1, state.replicas))
     return f"{state.candidate} has {weight}%, {most}% at most" if weight > most else ""
@@ -243,7 +243,8 @@ def least_bad_serves(change: Change) -> str:
         if g.phase is GroupPhase.started and g.id in carried and (g.id in staying or g.is_ready)
     ]
     is_asked_for = isinstance(change.event, events.AbortAsked) and bool(before.candidate)
-    if state.is_removed or is_asked_for or not running:
+    is_task = state.name in change.world.tasks
+    if state.is_removed or is_asked_for or is_task or not running:
         return ""
     return f"nobody is served, although {running} still run"
 
@@ -260,11 +261,17 @@ def weights_sum_to_100(change: Change) -> str:
 def unknown_is_not_failed(change: Change) -> str:
     """(12) Unknown is not failed: it never stops traffic or triggers a rollback."""
     before, after = change.before, change.after
-    if before is None or not isinstance(change.event, events.GroupStartDelayed):
+    if before is not None and before.is_engine_away:
+        is_asked_for = isinstance(change.event, events.AbortAsked | events.EngineFound)
+        is_aborted = _phase(after) != _phase(before) and _phase(after)[1] == RolloutPhase.aborting
+        is_known = isinstance(change.event, events.ControllerStarted)
+        if is_aborted and not is_asked_for and not is_known:
+            return f"{_phase(after)[0]} is aborted although the engine can't be asked"
+    if before is None or not isinstance(change.event, events.GroupStartDelayed | events.EngineLost):
         return ""
     by_time = rollout.evolve(before, events.Woke(at=change.event.at, endpoint=before.name))
     if after.table != by_time.table or _phase(after) != _phase(by_time):
-        return f"what is not known of {change.event.group} changed the rollout"
+        return f"{type(change.event).__name__} changed the rollout"
     return ""
 
 
@@ -304,7 +311,8 @@ def address_is_free(world: "World", command: StartGroup, owners: dict[str, str])
 # -- leaves ---------------------------------------------------------------------------------------
 
 
-def _weight_of(state: EndpointState, revision: str) -> int:
+def weight_of(state: EndpointState, revision: str) -> int:
+    """Return the share of a revision in the table, in per cent."""
     return sum(s.weight_pct for s in state.table.shares if s.revision == revision)
 
 
@@ -329,7 +337,7 @@ def _is_further(before: EndpointState, after: EndpointState) -> bool:
         return True
     if was.phase is not RolloutPhase.progressing or now_on.phase is not was.phase:
         return False
-    has_more = _weight_of(after, now_on.revision) > _weight_of(before, was.revision)
+    has_more = weight_of(after, now_on.revision) > weight_of(before, was.revision)
     return now_on.step > was.step or (has_more and not after.table.is_least_bad)
 
 
@@ -345,7 +353,7 @@ def _begun(change: Change) -> Rollout | None:
 def is_excused(state: EndpointState, on: Rollout, now: float) -> bool:
     """Whether time that passes in this state does not count as time without progress (7)."""
     live = [g for g in state.groups if g.revision == on.revision and not g.is_retiring]
-    if on.is_paused or on.is_held or any(g.is_unknown for g in live):
+    if on.is_paused or on.is_held or state.is_engine_away or any(g.is_unknown for g in live):
         return True
     ready = sum(g.is_ready for g in live)
     carries = 100 * ready // max(1, state.replicas)

@@ -51,6 +51,7 @@ class Trouble:
             (faults.link_breaks, self._link_breaks),
             (faults.group_dies, self._group_dies),
             (faults.group_flaps, self._group_flaps),
+            (faults.engine_leaves, self._engine_leaves),
             (faults.suspend, self._suspend),
             (faults.reboot, self._reboot),
             (faults.supervisor_dies, self._supervisor_dies),
@@ -109,6 +110,20 @@ class Trouble:
                 self._world.rng.choice((0.5, 3.0, 20.0)), self._world.engine.turn, process, True
             )
 
+    def _engine_leaves(self) -> None:
+        """Nothing is known of groups for a while."""
+        world = self._world
+        world.say("the engine goes away")
+        world.tell(events.EngineLost, reason="connection refused")
+        world.later(world.rng.choice((1.0, 30.0, 200.0)), self._engine_returns)
+
+    def _engine_returns(self) -> None:
+        """It is told until the controller knows."""
+        world = self._world
+        world.tell(events.EngineFound)
+        if any(state.is_engine_away for state in world.durable.endpoints.values()):
+            world.later(1.0, self._engine_returns)
+
     def _suspend(self) -> None:
         """Everything stands still, except for time and for those who wait elsewhere."""
         asleep_s = self._world.rng.choice((5.0, 60.0, 600.0))
@@ -152,6 +167,7 @@ class Trouble:
             self._world.tell(kind, endpoint=name, **told)
             if kind is events.AbortAsked:
                 self._starts_were_under_way(name)
+                self._work_was_almost_done(name)
 
     def _settings(self) -> None:
         name = self._world.rng.choice(list(self._world.registry))
@@ -194,6 +210,13 @@ class Trouble:
                 kind = events.GroupStartFailed if is_failed else events.GroupStartDelayed
                 told = {"endpoint": name, "group": group.id, "reason": "engine away"}
                 world.later(0.1, partial(world.tell, kind, **told))
+
+    def _work_was_almost_done(self, name: str) -> None:
+        """Tasks come to their end in the moment in which they are given up."""
+        world = self._world
+        for process in list(world.engine.processes.values()):
+            if process.endpoint == name and name in world.tasks:
+                world.later(0.01, world.engine.complete, process)
 
     def back(self, settings: EndpointSettings) -> None:
         """An endpoint that was taken out comes back."""

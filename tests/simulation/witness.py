@@ -76,7 +76,9 @@ class Witness:
         if ready > most:
             most, stalled_s = ready, 0.0
         self._stalls[state.name] = (key, most, stalled_s, now)
-        serves = not state.stable and ready > 0
+        share = oracles.weight_of(state, on.revision)
+        serves = state.serves(on.revision) and not state.ready(state.stable)
+        serves = serves and (share > 0 or not state.stable)
         return (0.0 if serves else stalled_s), limit_s
 
     # -- what happens -------------------------------------------------------------------------
@@ -186,7 +188,7 @@ class Witness:
 
     def armed(self, brain: "Brain") -> None:
         """The timer was set: before it runs out, time alone must change nothing."""
-        if self._rng.random() > 0.05:
+        if self._rng.random() > 0.03:
             return
         now = self._world.controller_clock()
         until = now + 300.0 if brain.wake is None else brain.wake
@@ -204,9 +206,9 @@ class Witness:
 
 
 def _is_bookkeeping(event: events.Event, before: EndpointState, after: EndpointState) -> bool:
-    """Whether only a slot's acknowledgement changed, of which no oracle of changes has to know."""
+    """Whether only slots changed, of which no oracle of changes has to know."""
     return (
-        isinstance(event, events.TableApplied)
+        type(event) in rollout.KEEPS_BOOKS
         and before.groups is after.groups
         and before.table is after.table
         and before.rollout is after.rollout

@@ -54,6 +54,7 @@ class World:
         self.lines = lines
         self.natures: dict[str, Nature] = {}
         self.registry: dict[str, str] = {}
+        self.tasks: set[str] = set()
         self.config: dict[str, EndpointSettings] = {}
         self.durable = Fleet()
         self.brain: Brain | None = None
@@ -70,6 +71,8 @@ class World:
         rng = self.rng
         for name in ("shop", "cart")[: 1 if rng.random() < 0.7 else 2]:
             self.config[name] = draw_settings(rng, name)
+            if self.happens(self.faults.tasks):
+                self.tasks.add(name)
             self.registry_shows(name, good=True)
             self.later(rng.expovariate(1 / 20.0), self._release, name)
         for slot in range(self.dataplane.slots):
@@ -246,7 +249,9 @@ class World:
             label = rng.choice(of_it)
         else:
             label = f"{name}-v{len(of_it) + 1}"
-            self.natures[label] = Nature() if good else draw_nature(rng, self.faults)
+            nature = Nature() if good else draw_nature(rng, self.faults)
+            is_task = name in self.tasks and nature.kind in {"good", "goes bad"}
+            self.natures[label] = Nature("completes") if is_task else nature
         self.registry[name] = label
         self.say("registry shows {} ({}) for {}", label, self.natures[label], name)
 
@@ -273,9 +278,6 @@ class World:
         calls, self._calm_calls = self._calm_calls, []
         for what, given in calls:
             self.later(1.0, what, *given)
-        for worker in list(self.dataplane.workers.values()):
-            if worker.link is None:  # the controller can't know those; others it must replace
-                self.dataplane.revive(worker)
         for name in self.registry:
             if self.rng.random() < 0.8:
                 self.registry_shows(name, good=True)

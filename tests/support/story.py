@@ -359,6 +359,18 @@ SENTENCES: dict[str, Callable[..., None]] = {
     r"(\S+) dies": lambda s, g: s.feed(
         events.GroupEnded(at=s.now, endpoint=NAME, group=g, reason="killed by SIGKILL")
     ),
+    r"(\S+) completes": lambda s, g: s.feed(
+        events.GroupCompleted(
+            at=s.now, endpoint=NAME, group=g, reason="exit code 0", is_success=True
+        )
+    ),
+    r"(\S+) completes with an error": lambda s, g: s.feed(
+        events.GroupCompleted(
+            at=s.now, endpoint=NAME, group=g, reason="exit code 3", is_success=False
+        )
+    ),
+    r"the engine goes away": lambda s: s.feed(events.EngineLost(at=s.now, reason="refused")),
+    r"the engine is back": lambda s: s.feed(events.EngineFound(at=s.now)),
     r"(\S+) fails its probes": lambda s, g: s.feed(
         events.GroupUnready(at=s.now, endpoint=NAME, group=g, reason="503")
     ),

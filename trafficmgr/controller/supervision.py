@@ -14,7 +14,7 @@ import structlog
 
 from trafficmgr.controller.link import Link
 from trafficmgr.controller.ports import Clock, Tell
-from trafficmgr.core.events import WorkerEnded
+from trafficmgr.core.events import WorkerEnded, WorkerStarted
 
 log = structlog.get_logger()
 
@@ -76,6 +76,9 @@ class Supervision:
         self._writer.close()
 
     async def _hear(self, line: dict[str, Any], tell: Tell, link: Link) -> None:
+        if line.get("is") == "worker_started":
+            slot, start_id = line["slot"], line["start_id"]
+            await tell(WorkerStarted(at=self._clock(), slot=slot, start_id=start_id))
         if line.get("is") != "worker_ended":
             return
         bye = link.farewells.pop(line["start_id"], None)

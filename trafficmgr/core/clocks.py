@@ -21,7 +21,8 @@ def keep(state: EndpointState, now: float) -> EndpointState:
     rollout = state.rollout
     if rollout is None or not rollout.is_undecided:
         return state
-    ready = len(state.ready(rollout.revision))
+    live = state.live(rollout.revision)
+    ready = sum(g.is_ready for g in live)
     deadline, hold = rollout.deadline, rollout.hold
     if ready > rollout.most_ready:
         deadline = fresh_deadline(rollout)
@@ -31,7 +32,7 @@ def keep(state: EndpointState, now: float) -> EndpointState:
     if hold is not None:
         hold = hold.run(now) if can_carry and not rollout.is_paused else hold.halt(now)
     is_holding = can_carry and hold is not None and hold.left_at(now) > 0
-    is_unknown = any(g.is_unknown for g in state.live(rollout.revision))
+    is_unknown = state.is_engine_away or any(g.is_unknown for g in live)
     is_stopped = rollout.is_paused or rollout.is_held or is_unknown
     is_fine = is_stopped or is_holding or _has_enough(state, rollout, ready)
     deadline = deadline.halt(now) if is_fine else deadline.run(now)

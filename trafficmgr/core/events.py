@@ -37,10 +37,27 @@ class ControllerStarted(Event):
     max_concurrent: int = 2
 
 
+class EngineLost(Event):
+    """The engine that runs the groups can't be asked; unknown is not failed (promise 12)."""
+
+    reason: str
+
+
+class EngineFound(Event):
+    """The engine answers again."""
+
+
 class LimitsApplied(Event):
     """At most so many rollouts may be under way at once, over all endpoints."""
 
     max_concurrent: int
+
+
+class WorkerStarted(Event):
+    """The supervisor started this worker in its slot; it has said nothing yet."""
+
+    slot: int
+    start_id: str
 
 
 class WorkerConnected(Event):
@@ -125,6 +142,14 @@ class GroupEnded(EndpointEvent):
     reason: str
 
 
+class GroupCompleted(EndpointEvent):
+    """All containers of the group ended, and its restart policy wants no other in its place."""
+
+    group: str
+    reason: str
+    is_success: bool
+
+
 class GroupStopped(EndpointEvent):
     """The group that was told to stop is gone, with everything it held."""
 
@@ -192,8 +217,11 @@ class Woke(EndpointEvent):
 
 AnyEvent = (
     ControllerStarted
+    | WorkerStarted
     | WorkerConnected
     | WorkerEnded
+    | EngineLost
+    | EngineFound
     | SettingsApplied
     | EndpointRemoved
     | RevisionSeen
@@ -203,6 +231,7 @@ AnyEvent = (
     | GroupReady
     | GroupUnready
     | GroupEnded
+    | GroupCompleted
     | GroupStopped
     | TableApplied
     | DirectClientsGone

@@ -20,6 +20,7 @@ from trafficmgr.core.events import (
     Woke,
     WorkerConnected,
     WorkerEnded,
+    WorkerStarted,
 )
 from trafficmgr.core.model import EndpointSettings, RolloutPhase
 from trafficmgr.core.noun import Noun
@@ -38,8 +39,9 @@ class Grave(Noun):
 class Fleet(Noun):
     """All endpoints, and what they share.
 
-    `cursor` is the last address that was given out, as its place in the pool. `present` holds the
-    worker of each slot that said hello to this controller, for endpoints that come later.
+    `cursor` is the last address that was given out, as its place in the pool. `started` holds the
+    worker of each slot, `present` those that said hello to this controller, for endpoints that come
+    later.
     """
 
     boot_id: str = ""
@@ -49,6 +51,7 @@ class Fleet(Noun):
     cursor: int = 0
     endpoints: dict[str, EndpointState] = {}
     graves: dict[str, Grave] = {}
+    started: dict[int, str] = {}
     present: dict[int, str] = {}
 
 
@@ -78,6 +81,8 @@ def _noted(fleet: Fleet, event: Event) -> Fleet:
             )
         case LimitsApplied():
             return fleet.but(max_concurrent=event.max_concurrent)
+        case WorkerStarted():
+            return fleet.but(started={**fleet.started, event.slot: event.start_id})
         case WorkerConnected():
             return fleet.but(present={**fleet.present, event.slot: event.start_id})
         case WorkerEnded() if fleet.present.get(event.slot) == event.start_id:
@@ -102,14 +107,12 @@ def _evolved(fleet: Fleet, name: str, event: Event, quiet_until: float = -inf) -
 
 def _has_room(fleet: Fleet, name: str) -> bool:
     """Whether one more rollout may be under way; first deployments wait for nobody."""
-    others = sum(
-        state.rollout is not None
-        and state.rollout.phase is RolloutPhase.progressing
-        and bool(state.stable)
-        for other, state in fleet.endpoints.items()
-        if other != name
-    )
-    return others < fleet.max_concurrent
+    under_way = 0
+    for other, state in fleet.endpoints.items():
+        on = state.rollout
+        if other != name and state.stable and on and on.phase is RolloutPhase.progressing:
+            under_way += 1
+    return under_way < fleet.max_concurrent
 
 
 def _admit_waiting(fleet: Fleet, now: float) -> Fleet:
@@ -174,10 +177,10 @@ def _new(name: str, fleet: Fleet, event: Event) -> EndpointState:
         at=event.at, boot_id=fleet.boot_id, slots=fleet.slots, address_pool=fleet.address_pool
     )
     state = rollout.evolve(state, started)
-    present = fleet.present
+    present, known = fleet.present, {**fleet.started, **fleet.present}
     return state.but(
         slots=tuple(
-            s.but(start_id=present.get(s.number, ""), is_present=s.number in present)
+            s.but(start_id=known.get(s.number, ""), is_present=s.number in present)
             for s in state.slots
         )
     )
@@ -217,6 +220,7 @@ def _next_free(pool: IPv4Network, cursor: int, used: set[str]) -> tuple[int, str
     for step in range(1, pool.num_addresses + 1):
         place = (cursor + step) % pool.num_addresses
         address = str(pool[place])
-        if place % 256 not in {0, 255} and address not in used:
+        is_gateway = place == pool.num_addresses - 2  # where a container engine has its own
+        if place % 256 not in {0, 255} and not is_gateway and address not in used:
             return place, address
     return None

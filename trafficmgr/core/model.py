@@ -101,14 +101,16 @@ class GroupPhase(StrEnum):
     """Where a group is on its way from wanted to gone.
 
     `waiting` sits out a back-off; `wanted` has an identity but no processes yet; `started` has
-    processes; `ended` lost them by itself; `stopping` was told to stop. A group that is gone is
-    removed from the state.
+    processes; `ended` lost them by itself; `completed` came to the end of its work, which its
+    restart policy allows; `stopping` was told to stop. A group that is gone is removed from the
+    state.
     """
 
     waiting = "waiting"
     wanted = "wanted"
     started = "started"
     ended = "ended"
+    completed = "completed"
     stopping = "stopping"
 
 
@@ -116,6 +118,9 @@ class Group(Noun):
     """One running copy of a revision.
 
     `is_unknown` says that it can't be known now whether it can be started (promise 12).
+    `replaces` is the group that was lost and whose place it took, `restarts` how often that
+    happened in this place ("" and 0: it is the first there). One that completed its work with
+    success counts as ready, but is in no table.
 
     Membership of the table is tracked apart from the life of the processes, because clients hold
     on to an address longer than we do (promise 1):
@@ -133,6 +138,8 @@ class Group(Noun):
     address: str = ""
     phase: GroupPhase = GroupPhase.wanted
     start_at: float = 0.0
+    replaces: str = ""
+    restarts: int = 0
     is_unknown: bool = False
     is_ready: bool = False
     ready_since: float | None = None
@@ -151,8 +158,8 @@ class Group(Noun):
 class Slot(Noun):
     """A numbered place of a worker, as one endpoint sees it.
 
-    `start_id` names the worker that last said hello, to this controller or one before it;
-    `is_present` says that it was this one. `applied` is the newest generation it acknowledged;
+    `start_id` names the worker that was started there last; `is_present` says that it said hello to
+    this controller. `applied` is the newest generation it acknowledged;
     `is_overdue` that it did not acknowledge the present one within the fence.
     """
 

@@ -7,13 +7,23 @@ having answered with all of its last table until it was reaped.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from operator import is_
 
-from trafficmgr.core.events import DirectClientsGone, TableApplied, WorkerConnected, WorkerEnded
+from trafficmgr.core.events import (
+    DirectClientsGone,
+    TableApplied,
+    WorkerConnected,
+    WorkerEnded,
+    WorkerStarted,
+)
 from trafficmgr.core.model import Group, GroupPhase, Publish, RolloutPhase, Slot, Tcp
 from trafficmgr.core.routing import Share, Table, Target, check
 from trafficmgr.core.schedule import WHOLE_PCT, capacity_pct, step_weight_pct
 from trafficmgr.core.state import EndpointState
+
+HELLO_S = 10.0
+"""How much longer than `fence` a worker may take to its hello: it is started by a busy machine."""
 
 # -- the rule that makes tables -------------------------------------------------------------------
 
@@ -40,7 +50,7 @@ def wanted_table(state: EndpointState) -> Table:
     """Return what should be served, under the present generation number."""
     settings = state.settings
     shares = _shares(state)
-    is_least_bad = not any(share.targets for share in shares)
+    is_least_bad = not any(share.targets for share in shares) and not _is_done(state, shares)
     if is_least_bad:
         shares = _least_bad(state)
     return Table(
@@ -53,6 +63,11 @@ def wanted_table(state: EndpointState) -> Table:
         is_least_bad=is_least_bad and bool(shares),
         preview=_preview(state) if state.candidate and state.stable else None,
     )
+
+
+def _is_done(state: EndpointState, shares: tuple[Share, ...]) -> bool:
+    """Whether nobody serves because the work is done: that is not bad at all."""
+    return any(state.ready(share.revision) for share in shares)
 
 
 def _preview(state: EndpointState) -> Share | None:
@@ -108,10 +123,17 @@ def _least_bad(state: EndpointState) -> tuple[Share, ...]:
 
 
 def _share(state: EndpointState, revision: str, pct: int, groups: list[Group]) -> Share:
-    """Return a revision's share; all the groups are of this revision."""
+    """Return a revision's share; all the groups are of this revision, and those that run serve."""
     port = state.port_of(revision)
-    targets = [Target(group=g.id, dial=Tcp(address=g.address, port=port)) for g in groups]
+    started = GroupPhase.started
+    targets = [_target(g.id, g.address, port) for g in groups if g.phase is started]
     return Share(revision=revision, weight_pct=pct, targets=tuple(targets))
+
+
+@lru_cache(maxsize=4096)
+def _target(group: str, address: str, port: int) -> Target:
+    """Return the same target for the same group each time: tables are made for every event."""
+    return Target(group=group, dial=Tcp(address=address, port=port))
 
 
 def _booked(
@@ -140,15 +162,33 @@ def _booked(
 
 def fence(state: EndpointState, now: float) -> EndpointState:
     """A worker that does not acknowledge in time is restarted, so that it can't block others."""
-    fence_s = state.settings.fence_s
     for slot in state.slots:
-        is_late = slot.lagging_since is not None and now >= slot.lagging_since + fence_s
-        if is_late and not slot.is_overdue:
+        at = overdue_at(slot, state)
+        if at is not None and now >= at:
             state = _with_slot(state, slot.but(is_overdue=True))
     return state
 
 
+def overdue_at(slot: Slot, state: EndpointState) -> float | None:
+    """Return when a slot that lags is overdue; None if it does not lag, or is so already."""
+    if slot.lagging_since is None or slot.is_overdue:
+        return None
+    patience_s = 0.0 if slot.is_present else HELLO_S
+    return slot.lagging_since + state.settings.fence_s + patience_s
+
+
 # -- what is heard from workers -------------------------------------------------------------------
+
+
+def worker_started(state: EndpointState, event: WorkerStarted) -> EndpointState:
+    """Take note of who must say hello, so that one that hangs before that can be restarted."""
+    slot = _slot(state, event.slot)
+    if slot is None or slot.start_id == event.start_id:
+        return state
+    if slot.start_id:  # its end was not told, or is told later
+        state = _presume_answered(state, slot, event.at)
+    started = Slot(number=slot.number, start_id=event.start_id, lagging_since=event.at)
+    return _with_slot(state, started)
 
 
 def worker_connected(state: EndpointState, event: WorkerConnected) -> EndpointState:
@@ -268,9 +308,12 @@ def _noted(slots: tuple[int, ...], slot: int, *, is_busy: bool) -> tuple[int, ..
 
 
 def _slot(state: EndpointState, number: int) -> Slot | None:
-    return next((slot for slot in state.slots if slot.number == number), None)
+    """Return a slot: they are stored in the order of their numbers, from 0 on."""
+    return state.slots[number] if number < len(state.slots) else None
 
 
 def _with_slot(state: EndpointState, slot: Slot) -> EndpointState:
-    slots = tuple(slot if s.number == slot.number else s for s in state.slots)
-    return state if slots == state.slots else state.but(slots=slots)
+    slots, n = state.slots, slot.number
+    if slots[n] == slot:
+        return state
+    return state.but(slots=(*slots[:n], slot, *slots[n + 1 :]))

@@ -8,6 +8,9 @@ may stop is `retirement`'s to say.
 
 from trafficmgr.core import clocks, retirement
 from trafficmgr.core.events import (
+    EngineFound,
+    EngineLost,
+    GroupCompleted,
     GroupEnded,
     GroupReady,
     GroupStartDelayed,
@@ -22,6 +25,7 @@ from trafficmgr.core.state import EndpointState
 BACKOFF_FIRST_S = 1.0
 BACKOFF_LONGEST_S = 300.0
 HEALTHY_AGAIN_S = 600.0
+NOTHING_TO_LOSE = (GroupPhase.ended, GroupPhase.completed, GroupPhase.stopping)
 
 # -- what is heard of groups ----------------------------------------------------------------------
 
@@ -55,13 +59,15 @@ def group_unready(state: EndpointState, event: GroupUnready) -> EndpointState:
     group = _group(state, event.group)
     if group is None or not (group.is_ready or event.reason != group.note):
         return state
+    if group.phase is GroupPhase.completed:
+        return state
     return state.with_group(group.but(is_ready=False, ready_since=None, note=event.reason))
 
 
 def group_lost(state: EndpointState, event: GroupEnded | GroupStartFailed) -> EndpointState:
     """It has no processes any more, or never had: another takes its place after a back-off."""
     group = _group(state, event.group)
-    if group is None or group.phase in {GroupPhase.ended, GroupPhase.stopping}:
+    if group is None or group.phase in NOTHING_TO_LOSE:
         return state
     lost = group.but(
         phase=GroupPhase.ended,
@@ -72,6 +78,30 @@ def group_lost(state: EndpointState, event: GroupEnded | GroupStartFailed) -> En
     )
     backoff = _after_failure(state.backoff.get(group.revision, Backoff()), group, event)
     return state.with_group(lost).but(backoff={**state.backoff, group.revision: backoff})
+
+
+def group_completed(state: EndpointState, event: GroupCompleted) -> EndpointState:
+    """It did its work and stays as it is: nobody takes its place, and it serves nobody."""
+    group = _group(state, event.group)
+    if group is None or group.phase is not GroupPhase.started:
+        return state
+    done = group.but(
+        phase=GroupPhase.completed,
+        is_ready=event.is_success,
+        ready_since=event.at if event.is_success else None,
+        note=event.reason,
+    )
+    return state.with_group(done)
+
+
+def engine_lost(state: EndpointState, _event: EngineLost) -> EndpointState:
+    """No deadline runs, and nothing is given up, until it is known again what runs."""
+    return state.but(is_engine_away=True)
+
+
+def engine_found(state: EndpointState, _event: EngineFound) -> EndpointState:
+    """What ended meanwhile is told in events of its own."""
+    return state.but(is_engine_away=False)
 
 
 def group_stopped(state: EndpointState, event: GroupStopped) -> EndpointState:
@@ -149,6 +179,7 @@ def _with_new_groups(
 ) -> EndpointState:
     start_at = max(now, state.backoff.get(revision, Backoff()).next_at)
     made = state.groups_made
+    lost = _places_to_take(state, revision)
     new = tuple(
         Group(
             id=f"{state.name}-{made + n}",
@@ -156,10 +187,22 @@ def _with_new_groups(
             created_at=now,
             phase=GroupPhase.waiting,
             start_at=start_at,
+            replaces=lost[n - 1].id if n <= len(lost) else "",
+            restarts=lost[n - 1].restarts + 1 if n <= len(lost) else 0,
         )
         for n in range(1, missing + 1)
     )
     return state.but(groups=state.groups + new, groups_made=made + missing)
+
+
+def _places_to_take(state: EndpointState, revision: str) -> list[Group]:
+    """Return the groups of a revision that were lost and have nobody in their place yet."""
+    taken = {g.replaces for g in state.groups}
+    return [
+        g
+        for g in state.groups
+        if g.phase is GroupPhase.ended and g.revision == revision and g.id not in taken
+    ]
 
 
 def end_waits(state: EndpointState, now: float) -> EndpointState:

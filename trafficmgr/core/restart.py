@@ -18,7 +18,7 @@ def controller_started(state: EndpointState, event: ControllerStarted) -> Endpoi
         old.get(n, Slot(number=n)).but(is_present=False, is_overdue=False, lagging_since=event.at)
         for n in range(event.slots)
     )
-    state = state.but(slots=slots, rollout=_resumed(state.rollout, event.at))
+    state = state.but(slots=slots, rollout=_resumed(state.rollout, event.at), is_engine_away=False)
     return state if event.boot_id == state.boot_id else _rebooted(state, event)
 
 
@@ -56,12 +56,16 @@ def _rebooted(state: EndpointState, event: ControllerStarted) -> EndpointState:
 
 
 def _of_old_boot(group: Group, now: float) -> Group:
-    """Its processes are gone and so are its connections; resolvers may still hold its address."""
+    """Its processes are gone and so are its connections; resolvers may still hold its address.
+
+    Work that is done is not done again.
+    """
+    is_done = group.phase is GroupPhase.completed
     return group.but(
-        phase=GroupPhase.ended,
-        is_ready=False,
-        is_retiring=True,
-        note="the machine was restarted",
+        phase=group.phase if is_done else GroupPhase.ended,
+        is_ready=group.is_ready and is_done,
+        is_retiring=group.is_retiring or not is_done,
+        note=group.note if is_done else "the machine was restarted",
         withdrawn_at=None if group.withdrawn_at is None else now,
         answered_at=None if group.max_ttl_s is None else now,
         http_slots=(),

@@ -152,6 +152,9 @@ EVENT_TABLE: dict[type[events.Event], Callable[[EndpointState, Any], EndpointSta
     events.SettingsApplied: _settings_applied,
     events.EndpointRemoved: _endpoint_removed,
     events.RevisionSeen: _revision_seen,
+    events.EngineLost: replicas.engine_lost,
+    events.EngineFound: replicas.engine_found,
+    events.WorkerStarted: publishing.worker_started,
     events.WorkerConnected: publishing.worker_connected,
     events.WorkerEnded: publishing.worker_ended,
     events.TableApplied: publishing.table_applied,
@@ -161,6 +164,7 @@ EVENT_TABLE: dict[type[events.Event], Callable[[EndpointState, Any], EndpointSta
     events.GroupReady: replicas.group_ready,
     events.GroupUnready: replicas.group_unready,
     events.GroupEnded: replicas.group_lost,
+    events.GroupCompleted: replicas.group_completed,
     events.GroupStopped: replicas.group_stopped,
     events.DirectClientsGone: publishing.direct_clients_gone,
     events.PromoteAsked: operator.promote_asked,
@@ -175,6 +179,7 @@ EVENT_TABLE: dict[type[events.Event], Callable[[EndpointState, Any], EndpointSta
 
 KEEPS_BOOKS = frozenset(
     {
+        events.WorkerStarted,
         events.WorkerConnected,
         events.WorkerEnded,
         events.TableApplied,
@@ -224,7 +229,7 @@ def _supersede(state: EndpointState, now: float) -> EndpointState:
         return state
     if rollout.is_rollback and state.newest in {state.stable, *state.quarantined}:
         return state  # that is what it goes back from
-    if not state.stable and state.ready(state.candidate):
+    if not state.stable and state.serves(state.candidate):
         return moves.promote(state, now)
     why = f"{short(state.newest)} came"
     return moves.end(state.but(candidate=""), now, RolloutPhase.superseded, why)
@@ -277,7 +282,10 @@ def _complete(state: EndpointState, now: float) -> EndpointState:
 def _give_up(state: EndpointState, now: float) -> EndpointState:
     """Abort what makes no progress, and what lost its health after it was promoted."""
     rollout = state.rollout
-    if rollout is None or not rollout.is_undecided:
+    if rollout is None or not rollout.is_undecided or state.is_engine_away:
+        return state
+    is_overdue = rollout.deadline.left_at(now) <= 0
+    if rollout.phase is RolloutPhase.progressing and not is_overdue:
         return state
     ready = len(state.ready(rollout.revision))
     if rollout.phase is RolloutPhase.promoting:
@@ -285,8 +293,9 @@ def _give_up(state: EndpointState, now: float) -> EndpointState:
         if can_go_back and ready == 0:
             return moves.abort(state, now, "no group of it is ready any more")
     else:  # while stable serves nobody, a candidate that serves somebody is better than nothing
-        can_go_back = bool(state.ready(state.stable)) or ready == 0
-    if rollout.deadline.left_at(now) > 0 or not can_go_back:
+        serves = state.serves(rollout.revision) and publishing.candidate_weight_pct(state) > 0
+        can_go_back = bool(state.ready(state.stable)) or not serves
+    if not is_overdue or not can_go_back:
         return state
     wanted = clocks.candidate_groups(state, now)
     deadline_s = clocks.deadline_s(rollout)
@@ -369,5 +378,4 @@ def _moments(state: EndpointState, now: float) -> Iterator[float | None]:
         elif group.is_retiring and group.phase is not GroupPhase.stopping:
             yield retirement.next_at(group, state, now)
     for slot in state.slots:
-        if slot.lagging_since is not None and not slot.is_overdue:
-            yield slot.lagging_since + state.settings.fence_s
+        yield publishing.overdue_at(slot, state)

@@ -4,7 +4,14 @@ One owner writes it (`controller.loop`, by way of `core.rollout.evolve`); everyo
 frozen value. It is stored whole with each event, so that a start needs no replay.
 """
 
-from trafficmgr.core.model import Backoff, EndpointSettings, Group, Rollout, Slot
+from trafficmgr.core.model import (
+    Backoff,
+    EndpointSettings,
+    Group,
+    GroupPhase,
+    Rollout,
+    Slot,
+)
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.routing import Table
 from trafficmgr.core.template import Revision
@@ -19,7 +26,7 @@ class EndpointState(Noun, kw_only=True):
     `rollout` is the one under way, or the last one. `history` holds finished ones, oldest first.
     `ignored` came while `on_newer: ignore` held. `scaled_to` is what an operator said instead of
     the configured number of replicas. `is_admitted` is whether the fleet has room for one more
-    rollout.
+    rollout. `is_engine_away` is that nothing can be known of groups now but what probes say.
     """
 
     name: str
@@ -36,6 +43,7 @@ class EndpointState(Noun, kw_only=True):
     ignored: str = ""
     scaled_to: int | None = None
     is_admitted: bool = True
+    is_engine_away: bool = False
     revisions: dict[str, Revision] = {}
     quarantined: dict[str, str] = {}
     backoff: dict[str, Backoff] = {}
@@ -57,10 +65,13 @@ class EndpointState(Noun, kw_only=True):
         It is the configured one if the revision declares it, else its own first: the config may
         have moved on while older groups still run.
         """
-        template = self.revisions[revision].template
-        declared = [port for container in template.containers for port in container.ports]
-        wanted = self.settings.port
-        return wanted if wanted in declared or not declared else declared[0]
+        containers, wanted = self.revisions[revision].template.containers, self.settings.port
+        first = 0
+        for container in containers:
+            if wanted in container.ports:
+                return wanted
+            first = first or next(iter(container.ports), 0)
+        return first or wanted
 
     def live(self, revision: str) -> list[Group]:
         """Return the groups of a revision that are meant to stay."""
@@ -71,6 +82,10 @@ class EndpointState(Noun, kw_only=True):
         return [
             g for g in self.groups if g.is_ready and g.revision == revision and not g.is_retiring
         ]
+
+    def serves(self, revision: str) -> bool:
+        """Whether a group of a revision is ready and runs; one that did its work serves nobody."""
+        return any(g.phase is GroupPhase.started for g in self.ready(revision))
 
     def with_group(self, group: Group) -> "EndpointState":
         """Return the state with the group of that id replaced."""
