@@ -75,11 +75,7 @@ class Layer:
         cls, entries: Iterable[tuple[tarfile.TarInfo, bytes]], *, packed: bool = True
     ) -> "Layer":
         """Make a layer of raw tar entries, hostile ones included; nothing is corrected."""
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for info, content in entries:
-                tar.addfile(info, io.BytesIO(content))
-        return cls.of_tar(buffer.getvalue(), packed=packed)
+        return cls.of_tar(_tar(entries), packed=packed)
 
 
 @dataclass(frozen=True)
@@ -199,6 +195,11 @@ class Index:
         return self.images
 
 
+def tar_of(files: Mapping[str, bytes | File]) -> bytes:
+    """Return the plain tar of some files, with the folders that they need."""
+    return _tar(_entries(files))
+
+
 async def push(
     base_url: str,
     repository: str,
@@ -273,6 +274,14 @@ async def _push_blob(session: aiohttp.ClientSession, root: str, blob: bytes) -> 
         headers={"Content-Type": "application/octet-stream"},
     ):
         pass
+
+
+def _tar(entries: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for info, content in entries:
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
 
 
 def _entries(files: Mapping[str, bytes | File]) -> Iterable[tuple[tarfile.TarInfo, bytes]]:

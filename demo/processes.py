@@ -118,7 +118,7 @@ def _belongs(folder: Path, command: bytes, work: bytes) -> bool:
     )
 
 
-async def end_all(work: Path) -> None:
+async def end_all(work: Path, *, grace_s: float = END_GRACE_S) -> None:
     """End what is left of a work folder: SIGTERM, a grace, SIGKILL; by pid, found afresh."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         left = await wait_until_gone(work, within_s=0.0)
@@ -126,7 +126,7 @@ async def end_all(work: Path) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
         if left:
-            await wait_until_gone(work, within_s=END_GRACE_S)
+            await wait_until_gone(work, within_s=grace_s)
 
 
 async def wait_until_gone(work: Path, *, within_s: float) -> dict[int, str]:

@@ -1,7 +1,8 @@
 """The demo's own copy of config/demo.yaml: free ports, its own folders, and shorter holds.
 
 Nothing else differs from the file that README explains; whatever the demo must know about the
-endpoints it reads from there too.
+endpoints it reads from there too. With Docker the runtime, the addresses of its groups and the
+deadline of a rollout are Docker's.
 """
 
 import random
@@ -19,6 +20,9 @@ SOURCE = Path(__file__).parent.parent / "config" / "demo.yaml"
 QUICK_HOLDS = ("2s", "4s")
 """Holds of --quick. A share near 50 per cent needs more answers for the same certainty: 540 a
 second tell it to 1.2 points in 3.4 s, and 10 per cent to 1.1 points in 1.4 s (one sigma)."""
+
+DOCKER_DEADLINE = "20s"
+"""An engine needs about half a second for a container, and six groups of two start at once."""
 
 SHOP, API = "shop", "api"
 """The endpoint behind the proxy, and the one whose groups are published."""
@@ -38,8 +42,28 @@ class DemoSettings:
     replicas: int
     text: str
 
+    @property
+    def registry(self) -> str:
+        """The host of the run's registry, as image references begin."""
+        return f"127.0.0.1:{self.registry_port}"
 
-def prepare(work: Path, *, quick: bool, source: Path = SOURCE) -> DemoSettings:
+    def instance(self) -> str:
+        """Return the name of the installation; "" as long as it has none."""
+        path = self.state_dir / "instance"
+        return path.read_text("utf-8").strip() if path.exists() else ""
+
+
+@dataclass(frozen=True)
+class OnDocker:
+    """The engine of the run, "unix:///...", and a network for its groups that nobody has."""
+
+    host: str
+    address_pool: str
+
+
+def prepare(
+    work: Path, *, quick: bool, source: Path = SOURCE, docker: OnDocker | None = None
+) -> DemoSettings:
     """Return the settings for a run in a work folder."""
     dns_port, http_port, registry_port = free_ports(3)
     config = yaml.safe_load(source.read_text("utf-8"))
@@ -48,6 +72,11 @@ def prepare(work: Path, *, quick: bool, source: Path = SOURCE) -> DemoSettings:
     config["address_pool"] = f"127.{random.randint(64, 126)}.{random.randint(0, 255)}.0/24"
     for endpoint in config["endpoints"].values():
         _adapt(endpoint, registry_port=registry_port, quick=quick)
+        if docker is not None:
+            endpoint["rollout"]["deadline"] = DOCKER_DEADLINE
+    if docker is not None:
+        config["runtime"] = {"kind": "docker", "host": docker.host}
+        config["address_pool"] = docker.address_pool
     shop, api = config["endpoints"][SHOP], config["endpoints"][API]
     container = shop["group"]["containers"][0]
     _, repository, tag = _parts(container["image"])

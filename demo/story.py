@@ -19,7 +19,7 @@ from typing import Any
 
 import aiohttp
 
-from demo.builder import push
+from demo.builder import Layer, push
 from demo.crowd import Crowd
 from demo.house import DemoError, House, Picture
 from demo.judge import KIND_OF, Evidence, Kill
@@ -43,10 +43,13 @@ INTO_THE_STEP_S = 1.0
 class Story:
     """One run of the demo."""
 
-    def __init__(self, work: Path, settings: DemoSettings, view: View) -> None:
+    def __init__(
+        self, work: Path, settings: DemoSettings, view: View, layers: tuple[Layer, ...] = ()
+    ) -> None:
         self._work = work
         self._settings = settings
         self._view = view
+        self._layers = layers
         self._config = work / "demo.yaml"
         self._registry = f"http://127.0.0.1:{settings.registry_port}"
         self._revisions = Revisions()
@@ -172,7 +175,7 @@ class Story:
         raise DemoError(f"the registry did not start:{_tail(self._work / 'registry.log')}")
 
     async def _push(self, version: str) -> None:
-        image, tag = image_of(version), self._settings.tag
+        image, tag = image_of(version, self._layers), self._settings.tag
         self._revisions.learn(version, image.digest, self._config)
         await push(self._registry, self._settings.repository, tag, image)
         self._view.say(f"pushed {version} as :{tag} ({image.digest[:19]}..)")

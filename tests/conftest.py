@@ -9,6 +9,8 @@ import pytest
 TESTS = Path(__file__).parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
+pytest_plugins = ["support.dockerd", "support.docker_images"]  # fixtures that all folders share
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

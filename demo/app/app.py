@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 from pathlib import Path
 
 LINGER_S = 5.0
@@ -88,10 +89,16 @@ def _body_length(head: bytes) -> int:
     return 0
 
 
+def own_address() -> str:
+    """Return the group's address: where we listen, or what our own name stands for in there."""
+    host = os.environ["HOST"]
+    return host if host != "0.0.0.0" else socket.gethostbyname(socket.gethostname())  # noqa: S104  compared
+
+
 def from_image() -> App:
     """Return the app as its image (the working directory) and its environment describe it."""
     return App(
-        group=os.environ["HOST"],
+        group=own_address(),
         version=Path("version").read_text("utf-8").strip(),
         broken=Path("broken").exists() or os.environ.get("BROKEN") == "1",
     )

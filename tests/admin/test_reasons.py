@@ -166,8 +166,8 @@ EXAMPLES: dict[str, tuple[Callable[[], Story], list[str]]] = {
         controller_restarted,
         [
             (
-                f"Slot {slot} has no worker that said hello to this controller; no group stops"
-                " until it has."
+                f"Slot {slot} has no worker that said hello to this controller, and is given 15s"
+                " more; no group stops before."
             )
             for slot in (0, 1)
         ],
@@ -284,3 +284,30 @@ def test_a_changed_config_that_the_registry_has_to_confirm_is_said() -> None:
             " show its image."
         )
     ]
+
+
+def test_an_engine_that_is_away_comes_before_what_waits_for_it() -> None:
+    story = told()
+    story.world.broken.add("v2")
+    shows(story, "v2", 101.5)
+    story.feed(events.EngineLost(at=story.now, reason="nobody answers"))
+
+    sentences = said(story)
+
+    assert sentences[0].startswith("The engine that runs the groups can't be asked: until it")
+    assert "The deadline stands still until the engine answers." in sentences
+
+
+def test_work_that_ended_without_success_is_said() -> None:
+    story = told()
+    group = story.state.groups[0]
+    story.feed(
+        events.GroupCompleted(
+            at=story.now, endpoint=NAME, group=group.id, reason="exit code 3", is_success=False
+        )
+    )
+
+    assert (
+        f"Group {group.id} of v1 has ended without success, and its restart policy wants no other:"
+        " exit code 3."
+    ) in said(story)

@@ -5,6 +5,9 @@ from support.story import NAME, Story, World, revision, settings
 
 from trafficmgr.admin import views
 from trafficmgr.core import events
+from trafficmgr.core.template import Resources
+
+GAPS = {"cpu_limit": "process mode has none", "isolated_files": "nobody asks for it"}
 
 GIVEN = {
     "replicas": "2",
@@ -33,7 +36,7 @@ def asks(story: Story, event: type[events.EndpointEvent], **given: int) -> Story
 
 
 def shown(story: Story) -> views.Plain:
-    return views.endpoint(story.state, {}, {}, story.now)
+    return views.endpoint(story.state, {}, {}, story.now, gaps=GAPS)
 
 
 def test_a_paused_rollout_is_paused_and_says_how_to_go_on() -> None:
@@ -60,6 +63,48 @@ def test_a_preview_is_shown_by_its_name() -> None:
     view = shown(shows(stable(), "v2", 120.0))
 
     assert view["remarks"] == ["preview.shop.test reaches the candidate, v2"]
+
+
+def test_an_engine_that_is_away_is_said() -> None:
+    story = stable()
+    story.feed(events.EngineLost(at=story.now, reason="nobody answers"))
+
+    assert shown(story)["remarks"] == [
+        "the engine can't be asked now; what runs goes on, and nothing is given up meanwhile"
+    ]
+
+    story.feed(events.EngineFound(at=story.now))
+    assert shown(story)["remarks"] == []
+
+
+def test_a_limit_that_is_not_enforced_is_said_with_why() -> None:
+    story = stable()
+    (web,) = story.state.settings.template.containers
+    template = story.state.settings.template.but(
+        containers=(web.but(resources=Resources(cpu=1.0)),)
+    )
+    story.feed(
+        events.SettingsApplied(
+            at=story.now, endpoint=NAME, settings=story.state.settings.but(template=template)
+        )
+    )
+
+    assert shown(story)["remarks"] == ["cpu_limit can't be had here: process mode has none"]
+
+
+def test_groups_that_did_their_work_are_said_to_have_done_it() -> None:
+    story = stable()
+    for group in story.state.groups:
+        story.feed(
+            events.GroupCompleted(
+                at=story.now, endpoint=NAME, group=group.id, reason="exit code 0", is_success=True
+            )
+        )
+
+    view = shown(story)
+
+    assert view["says"] == "Revision v1 did its work in 2 of 2 groups."
+    assert (view["alarm"], {group["state"] for group in view["groups"]}) == ("", {"completed"})
 
 
 def test_another_number_of_groups_than_configured_is_shown() -> None:

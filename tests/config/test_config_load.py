@@ -1,5 +1,6 @@
 """What a good file means, and that a bad one shows everything at once."""
 
+import copy
 import os
 import re
 from pathlib import Path
@@ -19,16 +20,31 @@ from support.config_support import (
 )
 
 from trafficmgr.config.load import ConfigError, load
-from trafficmgr.config.settings import Address, EndpointConfig, RegistrySettings, UpdatePolicy
+from trafficmgr.config.settings import (
+    Address,
+    EndpointConfig,
+    RegistrySettings,
+    RuntimeSettings,
+    UpdatePolicy,
+)
 from trafficmgr.core.model import CandidateReplicas, EndpointSettings, OnNewer, Publish, Step
 from trafficmgr.core.routing import Zone
 from trafficmgr.core.template import (
     ContainerTemplate,
+    EmptyDir,
+    ExecCheck,
+    FromEnv,
+    FromFile,
+    FromSecret,
     GroupTemplate,
+    HostPath,
     HttpCheck,
+    Mount,
     Probe,
     Resources,
+    SecretFiles,
     TcpCheck,
+    Volume,
 )
 
 FOLDER = Path(__file__).parents[2] / "config"
@@ -83,6 +99,53 @@ OTHER_CONTAINER_KEYS = """\
           readiness: {tcp: {port: 9090}, every: 10s, timeout: 11s, rise: 4, fall: 5}"""
 
 
+IN_THE_REFERENCE = GroupTemplate(
+    resources=Resources(cpu=2, memory_bytes=1024**3),
+    volumes=(
+        Volume(name="content", source=EmptyDir(size_bytes=64 * 1024**2)),
+        Volume(name="keys", source=SecretFiles(files={"api.token": "token"})),
+        Volume(name="uploads", source=HostPath(path="/srv/uploads")),
+    ),
+    init_containers=(
+        ContainerTemplate(
+            name="fetch",
+            image="registry.example.com/shop/content",
+            tag="stable",
+            mounts=(Mount(volume="content", path="/content"),),
+        ),
+    ),
+    containers=(
+        ContainerTemplate(
+            name="web",
+            image="registry.example.com/shop/web",
+            tag="stable",
+            command=("./serve", "--verbose"),
+            env={"GREETING": "hello", "LIMIT": "20", "REGION": "north"},
+            env_from={
+                "DB_PASSWORD": FromSecret(name="db-password"),
+                "MACHINE": FromFile(path="/etc/hostname"),
+                "ZONE": FromEnv(variable="ZONE"),
+            },
+            ports=(8080,),
+            working_dir="/app",
+            user="1000:1000",
+            mounts=(
+                Mount(volume="content", path="/app/content", is_read_only=True),
+                Mount(volume="uploads", path="/app/uploads"),
+                Mount(volume="keys", path="/run/keys"),
+            ),
+            resources=Resources(cpu=0.5, memory_bytes=256 * 1024**2),
+            readiness=Probe(check=HttpCheck(port=8080, path="/healthz")),
+            liveness=Probe(
+                check=ExecCheck(command=("./is-alive",)), every_s=10, rise=1, initial_delay_s=30
+            ),
+            pre_stop=ExecCheck(command=("./say-goodbye",)),
+        ),
+        ContainerTemplate(name="monitor", image="registry.example.com/shop/monitor", tag="stable"),
+    ),
+)
+
+
 def test_three_mistakes_are_all_shown_with_their_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,9 +190,16 @@ def test_everything_in_the_annotated_reference_arrives(monkeypatch: pytest.Monke
     assert found.listen_dns == (Address("127.0.0.1", 5300),)
     assert found.listen_http == (Address("127.0.0.1", 8080),)
     assert found.advertise == ("127.0.0.1",)
-    assert found.address_pool == "127.77.0.0/16"
+    assert found.address_pool == "10.213.0.0/16"
     assert found.workers == 3
-    assert found.runtime == "embedded"
+    assert found.runtime == RuntimeSettings(
+        "docker", "unix:///var/run/docker.sock", "registry.example.com/infra/pause:3.9"
+    )
+    assert found.keep_logs_s == 86400
+    assert found.secrets == {
+        "token": FromFile(path="/run/secrets/token"),
+        "db-password": FromEnv(variable="DB_PASSWORD"),
+    }
     assert found.zones == (
         Zone(name="apps.test", ns=("ns1.apps.test",), mailbox="hostmaster@apps.test"),
     )
@@ -140,21 +210,7 @@ def test_everything_in_the_annotated_reference_arrives(monkeypatch: pytest.Monke
         settings=EndpointSettings(
             name="shop",
             hosts=("shop.apps.test",),
-            template=GroupTemplate(
-                containers=(
-                    ContainerTemplate(
-                        name="web",
-                        image="registry.example.com/shop/web",
-                        tag="stable",
-                        command=("./serve", "--verbose"),
-                        env={"GREETING": "hello", "LIMIT": "20"},
-                        ports=(8080,),
-                        working_dir="/app",
-                        resources=Resources(cpu=0.5, memory_bytes=256 * 1024**2),
-                        readiness=Probe(check=HttpCheck(port=8080, path="/healthz")),
-                    ),
-                )
-            ),
+            template=IN_THE_REFERENCE,
             port=8080,
             replicas=2,
             steps=(
@@ -240,9 +296,27 @@ def test_every_key_of_an_endpoint_reaches_the_core(tmp_path: Path) -> None:
     assert found.max_concurrent == 9
 
 
-@pytest.mark.parametrize("name", ["example.yaml", "shop.yaml", "direct.yaml", "blue-green.yaml"])
-def test_the_examples_are_in_order(name: str) -> None:
-    assert load(FOLDER / name).endpoints
+CONFIGS = [path for path in sorted(FOLDER.glob("*.yaml")) if "\nendpoints:" in path.read_text()]
+"""What is in config/, but for what other programs read (compose.yaml)."""
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_the_examples_are_in_order(path: Path) -> None:
+    assert load(path).endpoints
+
+
+@pytest.mark.parametrize(
+    "name", ["app-and-source-puller", "app-and-log-shipper", "app-and-monitor", "front-and-back"]
+)
+def test_examples_of_groups_run_on_either_runtime(name: str, tmp_path: Path) -> None:
+    text = (FOLDER / f"{name}.yaml").read_text()
+    path = tmp_path / "docker.yaml"
+    path.write_text(f"{text}\nruntime: docker\n")
+
+    settings = [one.settings for one in load(path).endpoints.values()]
+
+    assert [len(one.template.containers) for one in settings] == [2]
+    assert settings == [one.settings for one in load(FOLDER / f"{name}.yaml").endpoints.values()]
 
 
 def test_relative_paths_start_at_the_folder_of_the_file(
@@ -330,7 +404,8 @@ def test_no_value_anywhere_leads_to_anything_but_settings_or_problems(
             places.append((node, key))
             node = node[key]
         parent, key = data.draw(st.sampled_from(places))
-        parent[key] = data.draw(odd)
+        parent[key] = copy.deepcopy(data.draw(odd))  # or a list may come to lie in itself, and
+        # the walk above never ends
     path = tmp_path / "odd.yaml"
     path.write_text(yaml.safe_dump(whole, allow_unicode=True))
 

@@ -1,11 +1,13 @@
 """Names and addresses."""
 
 from collections.abc import Callable
+from ipaddress import IPv4Network
 
 import pytest
 
-from trafficmgr.config import names
+from trafficmgr.config import names, pools
 from trafficmgr.config.problems import UnfitError
+from trafficmgr.core.fleet import _next_free  # the allocator that the count has to agree with
 
 
 @pytest.mark.parametrize("text", ["a", "shop", "shop-2", "a" * 40])
@@ -136,22 +138,138 @@ def test_what_is_no_address_says_what_to_write(text: object, hint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "part"),
+    "text",
     [
-        ("10.0.0.0/16", "is not on loopback"),
-        ("127.77.0.0/25", "has fewer than 256 addresses"),
-        ("127.77.0.1/16", "is an address inside a network"),
-        ("127.64.0.0/10", "keeps more than 65536 addresses from others"),
-        ("127.0.0.0/16", "contains 127.0.0.1"),
-        ("127.77.0.0", "has fewer than 256 addresses"),
-        ("::1/64", "is not an IPv4 network"),
-        (127, "is not a network"),
+        "127.77.3.0/24",
+        "10.213.0.0/16",
+        "172.31.0.0/20",
+        "192.168.9.0/24",
+        "100.64.0.0/16",
+        "198.19.7.0/24",
     ],
 )
-def test_a_pool_is_a_large_enough_network_on_loopback(text: object, part: str) -> None:
-    assert names.loopback_pool("127.77.3.0/24") == "127.77.3.0/24"
-    with pytest.raises(UnfitError, match=part):
-        names.loopback_pool(text)
+def test_a_pool_is_on_loopback_or_private(text: str) -> None:
+    assert pools.pool(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "hint"),
+    [
+        ("8.8.0.0/16", "is neither on loopback nor private", "10.213.0.0/16"),
+        ("172.32.0.0/16", "is neither on loopback nor private", "127.77.0.0/16"),
+        ("127.77.0.0/25", "has fewer than 256 addresses", "127.77.0.0/24"),
+        ("10.1.2.128/25", "has fewer than 256 addresses", "10.1.2.0/24"),
+        ("127.77.0.1/16", "is an address inside a network", "write 127.77.0.0/16"),
+        ("10.1.2.3/16", "is an address inside a network", "write 10.1.0.0/16"),
+        ("127.64.0.0/10", "keeps more than 65536 addresses from others", "127.77.0.0/16"),
+        ("10.0.0.0/8", "keeps more than 65536 addresses from others", "10.213.0.0/16"),
+        ("127.0.0.0/16", "contains 127.0.0.1", "127.77.0.0/16"),
+        ("127.77.0.0", "has fewer than 256 addresses", "127.77.0.0/24"),
+        ("::1/64", "is not an IPv4 network", "127.77.0.0/16"),
+        (127, "is not a network", "127.77.0.0/16"),
+    ],
+)
+def test_another_pool_is_refused(text: object, part: str, hint: str) -> None:
+    with pytest.raises(UnfitError, match=part) as caught:
+        pools.pool(text)
+
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("written", ["127.77.0.0/24", "10.9.0.0/23", "10.9.0.0/20"])
+def test_a_pool_has_as_many_addresses_as_are_given_out(written: str) -> None:
+    network, used, cursor = IPv4Network(written), set[str](), 0
+
+    while found := _next_free(network, cursor, used):
+        cursor, address = found
+        used.add(address)
+
+    assert pools.usable(network) == len(used)
+    assert str(network[-2]) not in used
+
+
+@pytest.mark.parametrize("text", ["unix:///var/run/docker.sock", "tcp://127.0.0.1:2375"])
+def test_an_engine_answers_at_a_socket(text: str) -> None:
+    assert names.docker_host(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("/run/podman/podman.sock", "write unix:///run/podman/podman.sock"),
+        ("unix://run/docker.sock", "write unix:///run/docker.sock"),
+        ("unix://", "write unix:///var/run/docker.sock"),
+        ("tcp://docker", "write tcp://docker:2375"),
+        ("tcp://docker:2375/v1.41", "write tcp://docker:2375"),
+        ("tcp://me@docker:2375", "write tcp://docker:2375"),
+        ("ssh://docker", "write unix:///var/run/docker.sock"),
+        ("docker", "write unix:///var/run/docker.sock"),
+        (7, "write unix:///var/run/docker.sock"),
+    ],
+)
+def test_what_is_no_engine_says_what_to_write(text: object, hint: str) -> None:
+    with pytest.raises(UnfitError) as caught:
+        names.docker_host(text)
+
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("pause", "docker.io/library/pause:latest"),
+        ("127.0.0.1:5000/infra/pause:3.9", "127.0.0.1:5000/infra/pause:3.9"),
+        (f"r.test/pause@sha256:{'0' * 64}", f"r.test/pause@sha256:{'0' * 64}"),
+    ],
+)
+def test_the_pause_image_is_whole_and_may_be_pinned(text: str, whole: str) -> None:
+    assert names.pause_image(text) == whole
+    with pytest.raises(UnfitError):
+        names.pause_image("Team/pause")
+
+
+@pytest.mark.parametrize("text", ["web", "1000", "1000:1000", "www-data:adm", "_apt", "0"])
+def test_a_user_is_a_name_or_number_or_both(text: str) -> None:
+    assert names.user(text) == text
+
+
+def test_a_user_may_stand_without_quotes() -> None:
+    assert names.user(1000) == "1000"
+
+
+@pytest.mark.parametrize(
+    "text", [-1, True, "", "a b", "a:b:c", ":1", "1:", "é", 2**31, "1:2147483648"]
+)
+def test_what_is_no_user_is_refused(text: object) -> None:
+    with pytest.raises(UnfitError):
+        names.user(text)
+
+
+@pytest.mark.parametrize(
+    ("read", "good", "bad"),
+    [
+        (names.secret, "db_password.v2", "-a"),
+        (names.secret, "a" * 64, "a" * 65),
+        (names.secret, "Token", "a/b"),
+        (names.file_name, "tls.key", "../tls.key"),
+        (names.file_name, "..data", ".."),
+        (names.file_name, "a" * 128, "a" * 129),
+        (names.file_name, "_", "a b"),
+    ],
+)
+def test_secrets_and_their_files_have_plain_names(
+    read: Callable[[object], str], good: str, bad: str
+) -> None:
+    assert read(good) == good
+    with pytest.raises(UnfitError):
+        read(bad)
+
+
+def test_a_file_in_a_folder_is_told_its_bare_name() -> None:
+    with pytest.raises(UnfitError) as caught:
+        names.file_name("/etc/tls.key")
+
+    assert caught.value.hint.endswith(": tls.key")
 
 
 @pytest.mark.parametrize(

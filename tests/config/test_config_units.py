@@ -52,6 +52,11 @@ def test_what_is_no_duration_says_what_to_write(value: object, hint: str) -> Non
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize("text", ["1B", "1000B", "64MB", "1023KiB", "256MiB", "3GiB", "2TB"])
+def test_a_size_is_shown_as_it_is_written(text: str) -> None:
+    assert units.shown_size(units.size(text)) == text.replace("1000B", "1KB")
+
+
 def test_an_interval_of_zero_is_refused() -> None:
     assert units.positive_duration("1ms") == 0.001
     with pytest.raises(UnfitError, match="is zero"):

@@ -80,7 +80,9 @@ class House:
             images=self.watch,
             poller=self.poller,
             registries=images,
+            follow=lambda given: self.followed.append((given, list(self.loop.fleet.endpoints))),
         )
+        self.followed: list[tuple[Settings, list[str]]] = []
 
     async def begin(self) -> None:
         await self.loop.tell(
@@ -165,6 +167,52 @@ async def test_a_config_that_needs_a_restart_changes_nothing(house: House) -> No
 
     assert house.loop.fleet is before
     assert not (house.state_dir / accepted.NAME).exists()
+
+
+async def test_a_secret_stays_as_long_as_groups_may_be_started_with_it(house: House) -> None:
+    """Without it a lost group of the stable revision could not be replaced."""
+    secrets = "secrets: {token: {env: TOKEN}, key: {env: KEY}}\n"
+    group = ["env: {TOKEN: {value_from: {secret: token}}}", "mounts: [{volume: keys, path: /k}]"]
+    text = secrets + with_lines(*group, after="ports: [8080]").replace(
+        "      replicas: 2\n",
+        "      replicas: 2\n      volumes: [{name: keys, secret: {k: key}}]\n",
+    )
+    await house.apply(text)
+    await seen(house)
+    (revision,) = {group.revision for group in house.state("shop").groups}
+    before, settings = house.loop.fleet, house.configuring.settings
+
+    with pytest.raises(NotPossibleNowError) as caught:
+        await house.apply(f"secrets: {{key: {{env: KEY}}}}\n{GOOD}")
+
+    assert str(caught.value).startswith(
+        f'{house.file} no longer has secret "token", with which revision {revision[:8]} of shop'
+    )
+    assert house.loop.fleet is before
+    assert house.configuring.settings is settings
+    assert [
+        one.secret for one in (await house.configuring.plan(house.file, GOOD.encode())).needed
+    ] == [
+        "key",
+        "token",
+    ]
+    await house.apply(text.replace("env: TOKEN}", "file: token}"))
+
+
+async def test_a_secret_that_no_group_runs_with_may_go(house: House) -> None:
+    await house.apply(f"secrets: {{token: {{env: TOKEN}}}}\n{GOOD}")
+    await seen(house)
+
+    await house.apply(GOOD)
+
+    assert house.configuring.settings.secrets == {}
+
+
+async def test_what_else_goes_by_the_settings_follows_them(house: House) -> None:
+    """Before anything is told: a group that is started then has its secrets as they are now."""
+    await house.apply(f"keep_logs: 1h\n{TWO}")
+
+    assert [(s.keep_logs_s, known) for s, known in house.followed] == [(3600, ["shop"])]
 
 
 async def test_a_disk_that_is_full_changes_nothing(
@@ -259,6 +307,14 @@ async def test_images_are_watched_and_not_watched_as_configured(house: House) ->
 
     await house.apply(GOOD)
     assert house.poller.watched() == [f"{IMAGE}:stable"]
+
+
+async def test_images_of_init_containers_are_watched_too(house: House) -> None:
+    line = "init_containers: [{name: first, image: registry.example.com/shop/first:1}]"
+
+    await house.apply(with_lines(line, after="replicas: 2"))
+
+    assert house.poller.watched() == ["registry.example.com/shop/first:1", f"{IMAGE}:stable"]
 
 
 async def test_an_endpoint_that_is_gone_hears_of_no_image(house: House) -> None:

@@ -18,8 +18,9 @@ from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import Group, GroupPhase, Publish
 from trafficmgr.core.routing import Table
 from trafficmgr.core.state import EndpointState
-from trafficmgr.core.template import GroupTemplate, HttpCheck, Probe, Revision
+from trafficmgr.core.template import ContainerTemplate, GroupTemplate, HttpCheck, Probe, Revision
 from trafficmgr.registry.images import Resolved
+from trafficmgr.runtimes.memory import MemoryRuntime
 
 ADDRESS = "127.77.200.1"
 
@@ -83,7 +84,7 @@ GROUP = Group(id="shop-1", revision="v1", created_at=0.0, address=ADDRESS, phase
 @contextlib.asynccontextmanager
 async def probing(fleet: Fleet, notes: Notes) -> AsyncIterator[Prober]:
     async with asyncio.TaskGroup() as tasks:
-        prober = Prober(tasks=tasks, tell=notes.tell, clock=boottime)
+        prober = Prober(tasks=tasks, tell=notes.tell, clock=boottime, runtime=MemoryRuntime())
         prober.look(fleet)
         yield prober
         prober.look(Fleet())
@@ -180,3 +181,25 @@ async def test_a_changed_platform_digest_is_a_new_revision_and_nothing_else_is()
         if isinstance(event, RevisionSeen)
     ]
     assert seen == ["sha256:p1", "sha256:p3"]
+
+
+async def test_the_image_of_an_init_container_is_watched_as_well() -> None:
+    notes = Notes()
+    watch = ImageWatch(tell=notes.tell, clock=Clock())
+    fetch = ContainerTemplate(name="fetch", image="registry.test/fetch", tag="v2")
+    given = settings()
+    given = given.but(template=given.template.but(init_containers=(fetch,)))
+
+    keys = watch.watch(given)
+    for image, tag in sorted(keys):
+        assert notes.told == [], "a revision without one of its images"
+        await watch.on_seen(image, tag, Resolved(digest=f"{image}-i", platform_digest=image))
+
+    assert ("registry.test/fetch", "v2") in keys
+    (seen,) = notes.told
+    assert isinstance(seen, RevisionSeen)
+    assert {image.container for image in seen.revision.images} == {"fetch", "web"}
+
+    await watch.on_seen("registry.test/fetch", "v2", Resolved(digest="i", platform_digest="p2"))
+
+    assert len(notes.told) == 2

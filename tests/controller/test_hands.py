@@ -7,6 +7,7 @@ import pytest
 from support.controller_support import NAME, Clock, eventually, revision
 
 from trafficmgr.controller.hands import Hands
+from trafficmgr.controller.secrets import SecretStore
 from trafficmgr.core.commands import PublishTable, RestartWorker, StartGroup, StopGroup
 from trafficmgr.core.events import (
     Event,
@@ -17,8 +18,17 @@ from trafficmgr.core.events import (
 )
 from trafficmgr.core.model import Group, Publish
 from trafficmgr.core.routing import Table
-from trafficmgr.runtimes.contract import GroupSpec, RuntimeFailure, RuntimeUnknownError
+from trafficmgr.core.template import FromEnv, FromSecret, GroupTemplate
+from trafficmgr.runtimes.contract import (
+    NO_SECRETS,
+    GroupSpec,
+    RuntimeFailure,
+    RuntimeUnknownError,
+    Secrets,
+)
 from trafficmgr.runtimes.memory import MemoryRuntime
+
+CANARY = "canary-3f9a"
 
 
 class World:
@@ -52,11 +62,11 @@ class MoodyRuntime(MemoryRuntime):
         self.stop_moods: list[Exception] = []
         self.starts = 0
 
-    async def start(self, spec: GroupSpec) -> str:
+    async def start(self, spec: GroupSpec, secrets: Secrets = NO_SECRETS) -> str:
         self.starts += 1
         if self.moods:
             raise self.moods.pop(0)
-        return await super().start(spec)
+        return await super().start(spec, secrets)
 
     async def stop(self, group: str) -> None:
         if self.stop_moods:
@@ -69,6 +79,9 @@ class Stage:
         self.world = World()
         self.runtime = MoodyRuntime()
         self.told: list[Event] = []
+        self.env = {"TOKEN": CANARY}
+        self.store = SecretStore({"token": FromEnv(variable="TOKEN")}, self.env)
+        self.reads = 0
         self.hands = Hands(
             tasks=tasks,
             runtime=self.runtime,
@@ -77,10 +90,15 @@ class Stage:
             tell=self.tell,
             clock=Clock(),
             instance="test",
+            secrets=self.read,
         )
 
     async def tell(self, event: Event) -> None:
         self.told.append(event)
+
+    async def read(self, template: GroupTemplate) -> Secrets:
+        self.reads += 1
+        return await self.store.read(template)
 
 
 @pytest.fixture
@@ -117,6 +135,47 @@ async def test_a_failed_start_is_told_with_its_reason(stage: Stage) -> None:
     (event,) = stage.told
     assert isinstance(event, GroupStartFailed)
     assert event.reason == "no such program"
+
+
+def with_secret(command: StartGroup) -> StartGroup:
+    """Return the command with a container that needs the token."""
+    template = command.revision.template
+    (web,) = template.containers
+    web = web.but(env_from={"A": FromSecret(name="token")})
+    found = command.revision.but(template=template.but(containers=(web,)))
+    return command.but(revision=found)
+
+
+async def test_a_group_is_started_with_the_values_of_its_secrets(stage: Stage) -> None:
+    stage.hands.act((with_secret(start_command()),))
+    await eventually(lambda: stage.told)
+
+    assert isinstance(stage.told[0], GroupStarted)
+    assert stage.runtime.world.secrets["shop-1"].env("web") == {"A": CANARY}
+    assert CANARY not in repr(stage.runtime.world.specs["shop-1"])
+
+
+async def test_a_secret_that_cannot_be_read_fails_the_start_by_its_name(stage: Stage) -> None:
+    stage.env.clear()
+
+    stage.hands.act((with_secret(start_command()),))
+    await eventually(lambda: stage.told)
+
+    (event,) = stage.told
+    assert isinstance(event, GroupStartFailed)
+    assert event.reason.startswith('secret "token" (variable TOKEN) is not there')
+    assert stage.runtime.starts == 0
+
+
+async def test_a_start_that_is_tried_again_reads_its_secrets_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trafficmgr.controller.hands.RETRY_FIRST_S", 0.001)
+    stage.runtime.moods = [RuntimeUnknownError("the engine is away")]
+    stage.hands.act((with_secret(start_command()),))
+    await eventually(lambda: len(stage.told) == 2)
+
+    assert (stage.reads, stage.runtime.starts) == (2, 2)
 
 
 async def test_unknown_is_said_once_and_tried_again(

@@ -8,17 +8,31 @@ import msgspec
 import pytest
 from support.config_support import GOOD, changed, loaded, with_lines
 
-from trafficmgr.config.settings import Address, EndpointConfig, Settings, UpdatePolicy
-from trafficmgr.controller.plan import Changed, Fate, Plan, compared, written
+from trafficmgr.config.settings import (
+    Address,
+    EndpointConfig,
+    RuntimeSettings,
+    Settings,
+    UpdatePolicy,
+)
+from trafficmgr.controller.plan import Changed, Fate, Plan, compared, differences, written
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import CandidateReplicas, EndpointSettings, OnNewer, Publish, Step
 from trafficmgr.core.template import (
     ContainerTemplate,
+    EmptyDir,
+    ExecCheck,
+    FromSecret,
     GroupTemplate,
+    HostPath,
     HttpCheck,
+    Mount,
     Probe,
     Resources,
+    RestartPolicy,
+    SecretFiles,
     TcpCheck,
+    Volume,
 )
 
 CONTAINER = ContainerTemplate(name="web", image="r.test/web", ports=(8080,))
@@ -50,6 +64,20 @@ OTHER_CONTAINERS: dict[str, Any] = {
     "resources": Resources(cpu=0.5),
     "stop_grace_s": 11.0,
     "readiness": Probe(check=TcpCheck(port=8080)),
+    "env_from": {"TOKEN": FromSecret(name="token")},
+    "user": "1000",
+    "mounts": (Mount(volume="data", path="/data"),),
+    "liveness": Probe(check=TcpCheck(port=8080)),
+    "pre_stop": ExecCheck(command=("drain",)),
+}
+
+OTHER_GROUPS: dict[str, Any] = {
+    "containers": (CONTAINER, CONTAINER.but(name="two", ports=())),
+    "init_containers": (CONTAINER.but(name="first", ports=()),),
+    "volumes": (Volume(name="data", source=EmptyDir()),),
+    "restart": RestartPolicy.never,
+    "resources": Resources(memory_bytes=1),
+    "rootfs": "image",
 }
 
 
@@ -77,10 +105,57 @@ def test_no_setting_of_a_container_is_forgotten(field: str) -> None:
     assert written(config(with_container(other))) != written(config())
 
 
+@pytest.mark.parametrize("field", [f.name for f in msgspec.structs.fields(GroupTemplate)])
+def test_no_setting_of_a_group_is_forgotten(field: str) -> None:
+    other = GIVEN.but(template=TEMPLATE.but(**{field: OTHER_GROUPS[field]}))
+
+    assert written(config(other)) != written(config())
+
+
+def test_the_order_of_containers_is_a_change() -> None:
+    """They start and end in it."""
+    one, two = CONTAINER, CONTAINER.but(name="two", ports=())
+    before = GIVEN.but(template=GroupTemplate(containers=(one, two)))
+    after = GIVEN.but(template=GroupTemplate(containers=(two, one)))
+
+    assert [c.key for c in differences(written(config(before)), written(config(after)))] == [
+        "group.containers"
+    ]
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        (EmptyDir(), EmptyDir(size_bytes=1024)),
+        (HostPath(path="/a"), HostPath(path="/b")),
+        (SecretFiles(files={"key": "a"}), SecretFiles(files={"key": "b"})),
+        (SecretFiles(files={"key": "a"}), SecretFiles(files={"key": "a", "other": "a"})),
+        (EmptyDir(), HostPath(path="/a")),
+    ],
+)
+def test_no_setting_of_a_volume_is_forgotten(sources: tuple[Any, Any]) -> None:
+    one, other = (
+        written(config(GIVEN.but(template=TEMPLATE.but(volumes=(Volume(name="v", source=s),)))))
+        for s in sources
+    )
+
+    assert one["group.volumes.v"] != other["group.volumes.v"]
+
+
+def test_whether_a_mount_is_read_only_is_a_change() -> None:
+    mount = Mount(volume="data", path="/data")
+
+    assert written(config(with_container(CONTAINER.but(mounts=(mount,))))) != written(
+        config(with_container(CONTAINER.but(mounts=(mount.but(is_read_only=True),))))
+    )
+
+
 @pytest.mark.parametrize(
     "other",
     [
         Probe(check=HttpCheck(port=8080, path="/")),
+        Probe(check=ExecCheck(command=("check",))),
+        Probe(check=TcpCheck(port=8080), initial_delay_s=1.0),
         Probe(check=TcpCheck(port=9090)),
         Probe(check=TcpCheck(port=8080), every_s=2.0),
         Probe(check=TcpCheck(port=8080), timeout_s=2.0),
@@ -142,13 +217,36 @@ def test_what_is_in_the_environment_is_not_said(tmp_path: Path) -> None:
     assert endpoint.has_new_group
 
 
+def test_where_a_value_comes_from_is_said_but_not_the_value(tmp_path: Path) -> None:
+    secrets = "secrets: {token: {file: /run/token}}\n"
+    old = secrets + with_lines("env: {TOKEN: =canary}", after="ports: [8080]")
+    new = old.replace("=canary", "{value_from: {secret: token}}")
+
+    endpoint = only_endpoint(planned(tmp_path, new, old))
+
+    assert endpoint.changed == (
+        Changed(key="group.containers.web.env.TOKEN", old="(hidden)", new="from secret token"),
+    )
+    assert endpoint.has_new_group
+
+
+def test_a_new_tag_of_an_init_container_is_one(tmp_path: Path) -> None:
+    old = with_lines("init_containers: [{name: first, image: shop/first:1}]", after="replicas: 2")
+
+    endpoint = only_endpoint(planned(tmp_path, old.replace("first:1", "first:2"), old))
+
+    assert (endpoint.has_new_group, endpoint.has_new_tag) == (False, True)
+
+
 @pytest.mark.parametrize(
     ("image", "more", "has_new_group", "has_new_tag"),
     [
         ("shop/web:other", "", False, True),
         ("shop/api:stable", "", True, False),
         ("shop/web:stable", "stop_grace: 3s", True, False),
+        ("shop/web:stable", "user: web", True, False),
         ("shop/web:stable", "readiness: {tcp: {}}", False, False),
+        ("shop/web:stable", "liveness: {tcp: {}}", False, False),
     ],
 )
 def test_what_makes_a_new_revision_is_told_apart(
@@ -169,7 +267,9 @@ def test_what_makes_a_new_revision_is_told_apart(
         ("listen.http", lambda s: replace(s, listen_http=(Address("127.0.0.1", 1),))),
         ("address_pool", lambda s: replace(s, address_pool="127.9.0.0/16")),
         ("workers", lambda s: replace(s, workers=s.workers + 1)),
-        ("runtime", lambda s: replace(s, runtime="docker")),
+        ("runtime", lambda s: replace(s, runtime=RuntimeSettings("docker"))),
+        ("runtime.host", lambda s: replace(s, runtime=RuntimeSettings(host="unix:///x"))),
+        ("runtime.pause_image", lambda s: replace(s, runtime=RuntimeSettings(pause_image="p:1"))),
     ],
 )
 def test_what_needs_a_restart_is_named(tmp_path: Path, key: str, change: Any) -> None:
@@ -187,6 +287,8 @@ def test_what_needs_a_restart_is_named(tmp_path: Path, key: str, change: Any) ->
         ("advertise", "advertise: [192.0.2.1]"),
         ("max_concurrent", "max_concurrent: 1"),
         ("registries.r.test", "registries: {r.test: {insecure: true}}"),
+        ("keep_logs", "keep_logs: 1h"),
+        ("secrets.token", "secrets: {token: {env: TOKEN}}"),
     ],
 )
 def test_what_concerns_the_whole_service_is_applied_as_it_runs(
@@ -202,7 +304,7 @@ def test_every_field_of_the_settings_is_compared() -> None:
     """A field that is added has to be put into `restart` or `service`, or be an endpoint's."""
     elsewhere = {"path", "endpoints"}
     restart = {"state_dir", "listen_dns", "listen_http", "address_pool", "workers", "runtime"}
-    service = {"advertise", "max_concurrent", "zones", "registries"}
+    service = {"advertise", "max_concurrent", "zones", "registries", "keep_logs_s", "secrets"}
 
     assert set(Settings.__slots__) == elsewhere | restart | service
 

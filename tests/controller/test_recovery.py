@@ -1,5 +1,6 @@
 """What a new controller finds: leftovers are ended, and one that can't be costs nobody anything."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from support.controller_support import NAME, Clock, first_events, revision, runn
 
 from trafficmgr.controller import recovery
 from trafficmgr.controller.loop import Loop, Mind
-from trafficmgr.core.events import RevisionSeen
+from trafficmgr.core.events import GroupStarted, RevisionSeen
 from trafficmgr.core.fleet import Fleet
+from trafficmgr.core.model import GroupPhase
+from trafficmgr.core.template import RestartPolicy
 from trafficmgr.journal.sqlite import Journal
 from trafficmgr.runtimes.contract import GroupSpec, RuntimeFailure, RuntimeUnknownError
 from trafficmgr.runtimes.memory import MemoryRuntime
@@ -97,3 +100,75 @@ async def test_a_leftover_that_cannot_be_stopped_is_said_and_the_rest_is_swept(
     ]
     assert logs[1]["log_level"] == "warning"
     assert logs[1]["reason"] == "pid 7 outlived SIGKILL"
+
+
+# -- an engine that is away -----------------------------------------------------------------------
+
+
+async def started_group(loop: Loop, runtime: MemoryRuntime) -> str:
+    """Let the endpoint have a group that runs; return its id."""
+    now = Clock()()
+    for event in first_events(now):
+        await loop.tell(event)
+    await loop.tell(RevisionSeen(at=now, endpoint=NAME, revision=revision("v1")))
+    group = min(recovery.known_groups(loop.fleet))
+    await start(runtime, group)
+    await loop.tell(GroupStarted(at=now, endpoint=NAME, group=group))
+    return group
+
+
+def phase_of(loop: Loop, group: str) -> GroupPhase:
+    (found,) = [g for g in loop.fleet.endpoints[NAME].groups if g.id == group]
+    return found.phase
+
+
+async def test_an_engine_that_is_away_at_the_start_is_no_reason_to_wait(loop: Loop) -> None:
+    """Docker may come up after us; what it runs is looked at when it answers."""
+    runtime = MemoryRuntime()
+    async with running(loop):
+        group = await started_group(loop, runtime)
+        runtime.world.is_away = True
+
+        is_known = await recovery.observe(loop, Clock(), runtime)
+
+        assert not is_known
+        assert loop.fleet.endpoints[NAME].is_engine_away
+        assert phase_of(loop, group) is GroupPhase.started
+
+
+async def test_what_ended_while_the_engine_was_away_is_told_when_it_is_back(loop: Loop) -> None:
+    runtime, found = MemoryRuntime(), asyncio.Event()
+    async with running(loop), asyncio.TaskGroup() as tasks:
+        group = await started_group(loop, runtime)
+        runtime.world.is_away = True
+        touch = tasks.create_task(
+            recovery.keep_in_touch(
+                loop, Clock(), runtime, is_known=True, found=found.set, every_s=0.01
+            )
+        )
+        await loop.until(lambda fleet: fleet.endpoints[NAME].is_engine_away)
+        await runtime.end(group, "exit code 137", code=137)
+        runtime.world.is_away = False
+
+        await loop.until(lambda fleet: not fleet.endpoints[NAME].is_engine_away)
+
+        assert found.is_set()
+        assert group not in {
+            g.id for g in loop.fleet.endpoints[NAME].groups if g.phase is GroupPhase.started
+        }
+        touch.cancel()
+
+
+async def test_a_group_whose_work_is_done_is_told_as_completed(loop: Loop) -> None:
+    runtime = MemoryRuntime()
+    async with running(loop):
+        group = await started_group(loop, runtime)
+        spec = runtime.world.specs[group]
+        runtime.world.specs[group] = spec.but(
+            template=spec.template.but(restart=RestartPolicy.never)
+        )
+        await runtime.end(group, "exit code 0", code=0)
+
+        await recovery.observe(loop, Clock(), runtime)
+
+        assert phase_of(loop, group) is GroupPhase.completed

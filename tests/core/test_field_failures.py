@@ -12,7 +12,7 @@ from pathlib import Path
 
 from support.story import NAME, Story, World, revision, settings, tell
 
-from trafficmgr.controller.prober import probe_of
+from trafficmgr.controller.probes import readiness_of
 from trafficmgr.core import events
 from trafficmgr.core.commands import StartGroup
 from trafficmgr.core.template import Probe, TcpCheck
@@ -220,7 +220,7 @@ def test_a_group_without_a_probe_is_probed_all_the_same() -> None:
     """docker-rollout looks at the health of the new container only if the old one had a check."""
     assert revision("v1").template.containers[0].readiness is None
 
-    assert probe_of(revision("v1"), 8080) == Probe(check=TcpCheck(port=8080))
+    assert readiness_of(revision("v1"), 8080) == {"": Probe(check=TcpCheck(port=8080))}
 
 
 # -- abort, rollback ------------------------------------------------------------------------------

@@ -6,12 +6,13 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from support.client_support import Load
 from support.history_support import read_journal
-from support.service_support import Installation, installed, is_alive, wait_for
+from support.service_support import DEADLINE_S, HOST, Installation, installed, is_alive, wait_for
 
 pytestmark = pytest.mark.processes
 
@@ -83,6 +84,27 @@ def test_stop_leaves_the_groups_running_and_run_adopts_them(house: Installation)
 
     assert house.group_pids() == groups
     house.stop(groups=True)
+    assert house.pids() == []
+
+
+def test_stopping_all_groups_survives_the_controller(house: Installation) -> None:
+    """A controller that starts meanwhile must not deploy again what is being taken down."""
+    house.start().wait_until_serving("v1")
+    head = b"POST / HTTP/1.1\r\nHost: " + HOST.encode() + b"\r\nContent-Length: 4\r\n\r\nha"
+    with (
+        socket.create_connection(("127.0.0.1", house.ports["http"]), timeout=30) as slow,
+        ThreadPoolExecutor() as pool,
+    ):
+        slow.sendall(head)
+        stopping = pool.submit(house.stop, groups=True)
+        wait_for("the groups to be withdrawn", lambda: "group_withdrawn" in house.log())
+        (controller,) = house.children("controller")
+        kill(controller["pid"])
+        wait_for("a new controller", lambda: house.log().count("event=controller_started") == 2)
+        slow.sendall(b"ha")
+
+        stopping.result(DEADLINE_S)
+
     assert house.pids() == []
 
 

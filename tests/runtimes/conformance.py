@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from support.runtime_support import DEADLINE_S, Bench, log_text
 
-from trafficmgr.runtimes.contract import GroupState, GroupStatus, RuntimeFailure
+from trafficmgr.runtimes.contract import GroupState, GroupStatus, LogQuery, RuntimeFailure
 
 
 async def next_end(watch: AsyncIterator[GroupStatus]) -> GroupStatus:
@@ -208,7 +208,7 @@ class RuntimeConformance:
         seen: list[bytes] = []
 
         async def follow() -> None:
-            async for chunk in runtime.logs("shop-1", tail=1, follow=True):
+            async for chunk in runtime.logs("shop-1", LogQuery(tail=1, is_followed=True)):
                 if not seen:
                     has_begun.set()
                 seen.append(chunk)

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 from conformance import RuntimeConformance
-from support.runtime_support import EmbeddedBench
+from conformance_groups import GroupConformance
+from support.conformance_bench import EmbeddedGroups
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[EmbeddedBench]:
-    bench = EmbeddedBench(tmp_path)
+async def bench(tmp_path: Path) -> AsyncIterator[EmbeddedGroups]:
+    bench = EmbeddedGroups(tmp_path)
     yield bench
     await bench.close()
 
 
 @pytest.mark.processes
-class TestEmbeddedRuntime(RuntimeConformance):
+class TestEmbeddedRuntime(RuntimeConformance, GroupConformance):
     pass

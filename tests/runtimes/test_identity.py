@@ -10,7 +10,7 @@ import pytest
 
 from trafficmgr.runtimes.embedded import identity
 from trafficmgr.runtimes.embedded.identity import Identity, ProcessId
-from trafficmgr.runtimes.embedded.shim import process
+from trafficmgr.runtimes.embedded.shimapp import process
 
 pytestmark = pytest.mark.processes
 

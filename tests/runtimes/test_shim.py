@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from support.runtime_support import DEADLINE_S
 
-from trafficmgr.runtimes.embedded import identity, shim
+from trafficmgr.runtimes.embedded import identity, shim, shimapp
 from trafficmgr.runtimes.embedded.identity import ProcessId
+from trafficmgr.runtimes.embedded.loglines import STAMP_LENGTH, stamp_of
+from trafficmgr.runtimes.embedded.shimlog import PIECE_BYTES
 
 pytestmark = pytest.mark.processes
 
@@ -44,17 +46,17 @@ class Container:
         }
         (self.folder / "spec.json").write_text(json.dumps(spec | changes))
 
-    def start(self) -> str:
+    def start(self, stdin: bytes = b"") -> str:
         """Start a shim; return what it said when the start was decided."""
         return subprocess.run(
             [sys.executable, "-I", "-S", shim.__file__, str(self.folder)],
+            input=stdin,
             stdout=subprocess.PIPE,
             stderr=None,
             check=True,
             start_new_session=True,
             timeout=DEADLINE_S,
-            text=True,
-        ).stdout
+        ).stdout.decode()
 
     def run(self, script: str, **changes: Any) -> dict[str, Any]:
         """Run the script from start to end; return exit.json."""
@@ -75,9 +77,13 @@ class Container:
     def process(self, which: str) -> ProcessId:
         return ProcessId(**self.json("identity.json")[which])
 
-    def log(self) -> str:
-        path = self.folder / "log"
-        return path.read_text() if path.exists() else ""
+    def records(self, name: str = "log") -> list[str]:
+        path = self.folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def log(self, name: str = "log") -> str:
+        """Return what was written, without times."""
+        return "".join(f"{record[STAMP_LENGTH + 1 :]}\n" for record in self.records(name))
 
     def wait_for_log(self, text: str) -> None:
         wait_until(lambda: text in self.log())
@@ -139,7 +145,7 @@ def test_shim_and_application_are_on_their_own(container: Container) -> None:
     assert os.getsid(shim_pid) == os.getpgid(shim_pid) == shim_pid
     assert os.getpgid(app_pid) == app_pid
     assert os.getsid(app_pid) == shim_pid
-    assert shim.stat_fields(shim_pid)[1] != str(os.getpid()).encode()
+    assert shimapp.stat_fields(shim_pid)[1] != str(os.getpid()).encode()
     assert container.json("identity.json")["boot_id"] == identity.boot_id()
 
 
@@ -250,18 +256,18 @@ def test_what_the_application_leaves_behind_is_killed(container: Container) -> N
 def test_log_is_rotated_between_lines(container: Container) -> None:
     container.run("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done", log_bytes=10_000)
 
-    old, new = ((container.folder / name).read_text() for name in ("log.1", "log"))
+    old, new = (container.log(name) for name in ("log.1", "log"))
     kept = (old + new).splitlines()
     assert kept == [f"line {i}" for i in range(3000 - len(kept), 3000)]
     assert old.endswith("\n")
-    assert len(old) < 10_000 + shim.CHUNK_BYTES + 100
+    assert (container.folder / "log.1").stat().st_size < 10_000 + 4 * shimapp.CHUNK_BYTES
 
 
 def test_endless_line_does_not_fill_the_disk(container: Container) -> None:
     container.run("head -c 500000 /dev/zero", log_bytes=10_000)
 
     sizes = [(container.folder / name).stat().st_size for name in ("log.1", "log")]
-    assert max(sizes) <= 20_000 + shim.CHUNK_BYTES
+    assert max(sizes) <= 20_000 + shimapp.CHUNK_BYTES
 
 
 def test_full_disk_costs_only_log_lines(container: Container) -> None:
@@ -285,6 +291,7 @@ def test_identity_that_cannot_be_written_leaves_no_application(container: Contai
 
     subprocess.run(
         [sys.executable, "-I", "-S", shim.__file__, str(container.folder)],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=True,
@@ -305,3 +312,60 @@ def _command_lines() -> Iterator[str]:
 def test_folder_without_a_spec_starts_nothing(container: Container) -> None:
     assert container.start() == ""
     assert not (container.folder / "identity.json").exists()
+
+
+# -- times, pieces, secrets, users, control groups ------------------------------------------------
+
+
+def test_each_line_has_its_time(container: Container) -> None:
+    before = stamp_of(time.clock_gettime(time.CLOCK_REALTIME)).decode()
+
+    container.run("echo one; sleep 0.05; echo two")
+
+    times = [record[:STAMP_LENGTH] for record in container.records()]
+    assert len(times) == 2
+    assert before <= times[0] < times[1]
+    assert times[1] <= stamp_of(time.clock_gettime(time.CLOCK_REALTIME)).decode()
+
+
+def test_line_that_does_not_end_is_cut_in_pieces(container: Container) -> None:
+    container.run(f"head -c {3 * PIECE_BYTES + 5} /dev/zero | tr '\\0' x; echo end; echo next")
+
+    records = container.records()
+    marks = [record[STAMP_LENGTH] for record in records]
+    assert (marks[-1], records[-1][STAMP_LENGTH + 1 :]) == (" ", "next")
+    assert marks[-2] == " "
+    assert (
+        "".join(r[STAMP_LENGTH + 1 :] for r in records[:-1]) == "x" * (3 * PIECE_BYTES + 5) + "end"
+    )
+    assert max(map(len, records)) < shimapp.CHUNK_BYTES + 2 * PIECE_BYTES
+
+
+def test_last_line_without_an_end_is_kept_as_a_piece(container: Container) -> None:
+    container.run("printf 'a\\nb'")
+
+    assert [record[STAMP_LENGTH:] for record in container.records()] == [" a", "+b"]
+
+
+def test_secrets_come_through_a_pipe_and_are_not_written_down(container: Container) -> None:
+    container.write('echo "$GREETING $TOKEN"', env={"GREETING": "hi"}, secret_names=["TOKEN"])
+
+    container.start(stdin=b"TOKEN=s3cr=t\nx\0")
+    container.exit()
+
+    assert container.log() == "hi s3cr=t\nx\n"
+    names = {path.name for path in container.folder.iterdir() if b"s3cr" in path.read_bytes()}
+    assert names == {"log"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_user_is_taken_with_nothing_of_ours(container: Container) -> None:
+    container.run("id -u; id -g; id -G; echo it >/dev/stdout", uid=1234, gid=2345)
+
+    assert container.log() == "1234\n2345\n2345\nit\n"
+
+
+def test_control_group_that_is_gone_is_a_failed_start(container: Container) -> None:
+    record = container.run("echo", cgroups=[str(container.folder / "gone")])
+
+    assert record["error"] == "No such file or directory"

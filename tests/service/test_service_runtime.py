@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,10 +113,3 @@ async def test_an_image_that_there_is_none_of_is_failed(
             await runtime.start(SPEC)
 
     assert not isinstance(caught.value, RuntimeUnknownError)
-
-
-def test_a_runtime_that_the_config_cannot_name_is_a_mistake_of_ours(
-    settings: Settings, images: Images
-) -> None:
-    with pytest.raises(AssertionError, match="abacus"):
-        opened_runtime(replace(settings, runtime="abacus"), instance="test", images=images)

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from support.exec_support import LocalExec
 from trafficmgr.admin.address import socket_path
 from trafficmgr.admin.api import serve
 from trafficmgr.admin.ports import UnknownNameError
 from trafficmgr.core.errors import NotPossibleNowError, TrafficmgrError
 from trafficmgr.core.operator import Verb
+from trafficmgr.runtimes.contract import ExecSession, LogQuery, RuntimeFailure
 
 NEW, OLD = "9f2c0000aa", "6a1d0000bb"
 
@@ -136,6 +138,106 @@ ROLLOUTS: list[dict[str, Any]] = [
 ]
 
 
+STATS: dict[str, Any] = {
+    "endpoint": "shop",
+    "groups": [
+        {
+            "id": "shop-7",
+            "revision": NEW[:8],
+            "trouble": "",
+            "containers": [
+                {
+                    "name": "web",
+                    "cpu_s": 1.25,
+                    "memory_bytes": 3 * 1024 * 1024,
+                    "received_bytes": 1500,
+                    "sent_bytes": None,
+                }
+            ],
+        },
+        {"id": "shop-8", "revision": NEW[:8], "trouble": "It is gone.", "containers": []},
+    ],
+}
+
+SHOWN: dict[str, Any] = {
+    "endpoint": "shop",
+    "phase": "serving",
+    "says": "Revision 9f2c0000 serves with 1 of 1 groups ready.",
+    "hosts": ["shop.apps.test"],
+    "trouble": "",
+    "groups": [
+        {
+            "id": "shop-7",
+            "revision": NEW[:8],
+            "state": "started",
+            "ready": True,
+            "note": "",
+            "address": "127.77.0.7",
+            "port": 80,
+            "restart": "Always",
+            "restarts": 2,
+            "limits": {"cpu": 1.0, "memory_bytes": 512 * 1024 * 1024},
+            "containers": [
+                {
+                    "name": "fetch",
+                    "is_init": True,
+                    "restarts": 2,
+                    "state": "Terminated",
+                    "reason": "Completed",
+                    "exit_code": 0,
+                    "started": "2031-02-03T04:05:01+00:00",
+                    "finished": "2031-02-03T04:05:02+00:00",
+                    "image": "registry.test/fetch:stable",
+                    "digest": "sha256:" + "cd" * 32,
+                },
+                {
+                    "name": "web",
+                    "is_init": False,
+                    "restarts": 2,
+                    "state": "Running",
+                    "reason": "",
+                    "exit_code": None,
+                    "started": "2031-02-03T04:05:02+00:00",
+                    "finished": None,
+                    "image": "registry.test/shop:stable",
+                    "digest": "sha256:" + "ab" * 32,
+                    "command": ["serve", "--all"],
+                    "user": "1000:1000",
+                    "ports": [80],
+                    "limits": {"cpu": None, "memory_bytes": 64 * 1024 * 1024},
+                    "env": {"A": "(hidden)", "TOKEN": "(secret token)"},
+                    "mounts": [{"path": "/keys", "volume": "keys", "is_read_only": True}],
+                    "readiness": "http :80/healthz, every 1s, timeout 5s, rise 2, fall 3",
+                    "liveness": "",
+                    "pre_stop": "exec sync",
+                    "stop_grace_s": 10.0,
+                },
+            ],
+            "volumes": [
+                {"name": "keys", "kind": "secret", "files": {"tls.key": "token"}},
+                {"name": "shared", "kind": "empty_dir", "size_bytes": 1024},
+                {"name": "data", "kind": "host_path", "path": "/srv/data"},
+            ],
+            "previous": {
+                "group": "shop-4",
+                "what": "Ended",
+                "why": "exit code 3",
+                "at": "2031-02-03T04:04:59.5+00:00",
+            },
+            "events": [
+                {
+                    "first": "2031-02-03T04:05:03.1+00:00",
+                    "last": "2031-02-03T04:06:03.1+00:00",
+                    "count": 12,
+                    "what": "Unhealthy",
+                    "why": "GET /healthz answered 503",
+                }
+            ],
+        }
+    ],
+}
+
+
 class FakeHouse:
     """Answers from its attributes and remembers what it was asked to do."""
 
@@ -147,6 +249,7 @@ class FakeHouse:
         self.log_failure: Exception | None = None
         self.log_ended = threading.Event()
         self.log_waiting = threading.Event()
+        self.groups = FakeGroups(self)
 
     def observe(self, *kinds: str, endpoint: str = "shop") -> None:
         """Let events of these kinds happen."""
@@ -159,26 +262,26 @@ class FakeHouse:
             )
 
     def status(self) -> dict[str, Any]:
-        self._fail()
+        self.fail()
         return STATUS
 
     async def events(self, endpoint: str | None, after: int, limit: int) -> list[dict[str, Any]]:
-        self._fail()
+        self.fail()
         fitting = [e for e in self.stored if endpoint in {None, e["endpoint"]} and e["seq"] > after]
         return fitting[:limit] if after else fitting[-limit:]
 
     def rollouts(self, endpoint: str | None) -> list[dict[str, Any]]:
-        self._fail()
+        self.fail()
         return [one for one in ROLLOUTS if endpoint in {None, one["endpoint"]}]
 
     def why(self, endpoint: str) -> list[str]:
-        self._fail()
-        self._check(endpoint)
+        self.fail()
+        self.check(endpoint)
         return ["9f2c0000 waits.", "Group shop-7 is not ready."]
 
     async def ask(self, verb: Verb, endpoint: str, *, replicas: int | None = None) -> str:
-        self._fail()
-        self._check(endpoint)
+        self.fail()
+        self.check(endpoint)
         if endpoint == "blog":
             raise NotPossibleNowError(f"blog: {verb} is not possible now.")
         said = (verb.value, endpoint) if replicas is None else (verb.value, endpoint, replicas)
@@ -186,43 +289,87 @@ class FakeHouse:
         return f"{endpoint}: {verb} is done."
 
     async def plan(self, path: Path, data: bytes) -> dict[str, Any]:
-        self._fail()
+        self.fail()
         self.asked.append(("plan", path, data))
         return {"says": "workers needs a restart.", "is_possible": False}
 
     async def apply(self, path: Path, data: bytes) -> dict[str, Any]:
-        self._fail()
+        self.fail()
         self.asked.append(("apply", path, data))
         return {"says": "shop: ttl: 10s -> 5s."}
 
-    async def logs(self, group: str, *, tail: int | None, follow: bool) -> AsyncIterator[bytes]:
-        self._fail()
-        if group != "shop-7":
-            raise UnknownNameError(f'There is no group "{group}".')
-        try:
-            for line in self.log if tail is None else self.log[len(self.log) - tail :]:
-                yield line
-            if self.log_failure:
-                raise self.log_failure
-            if follow:
-                self.log_waiting.set()
-                await asyncio.Event().wait()
-        finally:
-            self.log_ended.set()
-
     async def stop(self, *, groups: bool) -> str:
-        self._fail()
+        self.fail()
         self.asked.append(("stop", groups))
         return "The service ends; the groups " + ("are drained." if groups else "run on.")
 
-    def _fail(self) -> None:
+    def fail(self) -> None:
+        """Fail as told beforehand."""
         if self.failure:
             raise self.failure
 
     @staticmethod
-    def _check(endpoint: str) -> None:
+    def check(endpoint: str) -> None:
+        """Know two endpoints."""
         if endpoint not in {"shop", "blog"}:
             raise UnknownNameError(f'There is no endpoint "{endpoint}".')
+
+
+class FakeGroups:
+    """The inside of one group; a command inside it runs beside it, as a process of the tests."""
+
+    def __init__(self, house: FakeHouse) -> None:
+        self.house = house
+        self.queries: list[tuple[LogQuery, float | None, bool]] = []
+        self.sessions: list[LocalExec] = []
+
+    async def logs(
+        self, group: str, query: LogQuery, *, since_s: float | None, is_previous: bool
+    ) -> AsyncIterator[bytes]:
+        house = self.house
+        house.fail()
+        self._check(group)
+        self.queries.append((query, since_s, is_previous))
+        try:
+            for line in _last(house.log, query.tail):
+                yield line
+            if house.log_failure:
+                raise house.log_failure
+            if query.is_followed:
+                house.log_waiting.set()
+                await asyncio.Event().wait()
+        finally:
+            house.log_ended.set()
+
+    async def exec(
+        self, group: str, container: str, command: tuple[str, ...], *, has_tty: bool
+    ) -> ExecSession:
+        self.house.fail()
+        self._check(group)
+        if container not in {"", "web"}:
+            raise RuntimeFailure(f'Group {group} has no container "{container}".')
+        session = await LocalExec.begun(command, has_tty=has_tty)
+        self.sessions.append(session)
+        return session
+
+    async def stats(self, endpoint: str, group: str | None) -> dict[str, Any]:
+        self.house.fail()
+        self.house.check(endpoint)
+        return {**STATS, "groups": [g for g in STATS["groups"] if group in {None, g["id"]}]}
+
+    async def show(self, endpoint: str, group: str | None) -> dict[str, Any]:
+        self.house.fail()
+        self.house.check(endpoint)
+        return {**SHOWN, "groups": [g for g in SHOWN["groups"] if group in {None, g["id"]}]}
+
+    @staticmethod
+    def _check(group: str) -> None:
+        if group != "shop-7":
+            raise UnknownNameError(f'There is no group "{group}".')
+
+
+def _last(lines: list[bytes], tail: int | None) -> list[bytes]:
+    return lines if tail is None else lines[len(lines) - tail :]
 
 
 @contextmanager

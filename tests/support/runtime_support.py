@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trafficmgr.core.template import ContainerTemplate, GroupTemplate, ImageDigest
-from trafficmgr.runtimes.contract import GroupSpec, Runtime
+from trafficmgr.runtimes.contract import GroupSpec, LogQuery, Runtime
 from trafficmgr.runtimes.embedded import EmbeddedRuntime
 from trafficmgr.runtimes.memory import MemoryRuntime, MemoryWorld
 from trafficmgr.wire.images import ImageConfig, Layer, LocalImage
@@ -249,7 +249,7 @@ async def eventually(holds: Callable[[], bool]) -> None:
 
 
 async def log_text(runtime: Runtime, group: str, *, tail: int | None = None) -> str:
-    chunks = [chunk async for chunk in runtime.logs(group, tail=tail, follow=False)]
+    chunks = [chunk async for chunk in runtime.logs(group, LogQuery(tail=tail))]
     return b"".join(chunks).decode()
 
 

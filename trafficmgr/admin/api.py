@@ -8,7 +8,8 @@
     POST /v1/endpoints/{name}/{verb}                   promote {"full": true}, pause, resume, abort,
                                                        rollback, retry, scale {"replicas": 3}
     POST /v1/plan, /v1/apply  {"path": "...", "text": "..."}   a config, by what its file holds
-    GET  /v1/groups/{id}/logs?tail=&follow=1           plain text, as it was written
+    GET  /v1/groups/{id}/logs, /v1/groups/{id}/exec, /v1/endpoints/{name}/stats and .../show
+                                                       admin/group_routes.py
     POST /v1/stop  {"groups": false}
 
 An answer to a POST is `{"says": "a sentence"}`, an error `{"error": "a sentence"}` with 400, 404,
@@ -22,13 +23,15 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from aiohttp import web
 
+from trafficmgr.admin import group_routes
 from trafficmgr.admin.address import reachable
 from trafficmgr.admin.ports import House, UnknownNameError
+from trafficmgr.admin.query import number_of, switch_of
 from trafficmgr.admin.reports import Reports, add_routes
 from trafficmgr.admin.streams import CLOSING, event_lines, streamed
 from trafficmgr.config.load import ConfigError
@@ -37,7 +40,6 @@ from trafficmgr.core.operator import Verb
 from trafficmgr.runtimes.contract import RuntimeFailure, RuntimeUnknownError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-T = TypeVar("T")
 
 HOUSE: web.AppKey[House] = web.AppKey("house")
 
@@ -65,7 +67,7 @@ STATUS_OF: dict[type[TrafficmgrError], int] = {
     NotPossibleNowError: 409,
     ConfigError: 422,
     RuntimeUnknownError: 503,
-    RuntimeFailure: 404,  # of logs: there is no such group, or nothing of it is kept
+    RuntimeFailure: 404,  # there is no such group or container, or nothing of it is kept
     TrafficmgrError: 503,
 }
 """HTTP status of an error; the first kind that it is an instance of counts."""
@@ -86,8 +88,8 @@ def application(house: House, reports: Reports | None = None) -> web.Application
     app.router.add_post("/v1/endpoints/{name}/{verb}", _ask)
     app.router.add_post("/v1/plan", _plan)
     app.router.add_post("/v1/apply", _apply)
-    app.router.add_get("/v1/groups/{id}/logs", _logs)
     app.router.add_post("/v1/stop", _stop)
+    group_routes.add_routes(app, house.groups)
     if reports is not None:
         add_routes(app, reports)
     return app
@@ -183,23 +185,6 @@ def _error(status: int, sentence: str) -> web.Response:
     return web.json_response({"error": sentence}, status=status)
 
 
-def _number(request: web.Request, key: str, default: T, *, most: int | None = None) -> int | T:
-    """Return a whole number of the query, or the default if it is not there."""
-    text = request.query.get(key)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit()) or (most is not None and int(text) > most):
-        limit = "" if most is None else f", at most {most}"
-        raise web.HTTPBadRequest(
-            text=f"{key}={text!r} is not possible: it must be a whole number, 0 or more{limit}."
-        )
-    return int(text)
-
-
-def _switch(request: web.Request, key: str) -> bool:
-    return request.query.get(key, "0") not in {"", "0", "false"}
-
-
 # -- one handler for each verb --------------------------------------------------------------------
 
 
@@ -214,9 +199,9 @@ async def _rollouts(request: web.Request) -> web.Response:
 async def _events(request: web.Request) -> web.StreamResponse:
     house = request.app[HOUSE]
     endpoint = request.query.get("endpoint") or None
-    after = _number(request, "after", 0)
-    limit = _number(request, "limit", DEFAULT_LIMIT, most=MAX_LIMIT)
-    if _switch(request, "follow"):
+    after = number_of(request, "after", 0)
+    limit = number_of(request, "limit", DEFAULT_LIMIT, most=MAX_LIMIT)
+    if switch_of(request, "follow"):
         lines = event_lines(house, endpoint, after, limit)
         return await streamed(request, lines, "application/x-ndjson")
     return web.json_response(await house.events(endpoint, after, limit))
@@ -265,15 +250,6 @@ async def _config(request: web.Request) -> tuple[Path, bytes]:
             return Path(path), text.encode(errors="surrogateescape")
         case _:
             raise web.HTTPBadRequest(text='"path" must be an absolute path and "text" its text.')
-
-
-async def _logs(request: web.Request) -> web.StreamResponse:
-    chunks = request.app[HOUSE].logs(
-        request.match_info["id"],
-        tail=_number(request, "tail", None),
-        follow=_switch(request, "follow"),
-    )
-    return await streamed(request, chunks, "text/plain")
 
 
 async def _stop(request: web.Request) -> web.Response:

@@ -5,14 +5,15 @@ Reads the single writer's frozen state; asks for things by telling it events.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from trafficmgr import __version__
 from trafficmgr.admin import plans, reasons, views
-from trafficmgr.admin.ports import UnknownNameError
+from trafficmgr.admin.insides import Insides, endpoint_of
 from trafficmgr.config.load import bytes_of
+from trafficmgr.controller.accepted import keep_ending
 from trafficmgr.controller.configuring import Configuring
 from trafficmgr.controller.link import Link
 from trafficmgr.controller.loop import Loop
@@ -78,6 +79,7 @@ class LiveHouse:
         self._state_dir = state_dir
         self._listen = listen
         self._tasks = tasks
+        self.groups = Insides(loop=loop, runtime=runtime, journal=journal, clock=clock)
         self._started_at = clock()
         self._is_stopping = False
 
@@ -86,7 +88,13 @@ class LiveHouse:
         now = self._clock()
         endpoints = []
         for name, state in sorted(self._loop.fleet.endpoints.items()):
-            view = views.endpoint(state, self._link.totals(name), self._link.observed(name), now)
+            view = views.endpoint(
+                state,
+                self._link.totals(name),
+                self._link.observed(name),
+                now,
+                gaps=self._runtime.gaps,
+            )
             endpoints.append({**view, "registry": self._registry(state)})
         return {"service": self._service(now), "endpoints": endpoints}
 
@@ -151,16 +159,14 @@ class LiveHouse:
         """Apply what a file holds now."""
         await self.apply(file, await asyncio.to_thread(bytes_of, file))
 
-    def logs(self, group: str, *, tail: int | None, follow: bool) -> AsyncIterator[bytes]:
-        """Yield what a group wrote; also of one that is gone, as long as its logs are kept."""
-        return self._runtime.logs(group, tail=tail, follow=follow)
-
     async def stop(self, *, groups: bool) -> str:
         """Begin to end the service."""
         if self._is_stopping:
             return "The service is stopping already."
         self._is_stopping = True
         running = sum(len(state.groups) for state in self._loop.fleet.endpoints.values())
+        if groups:
+            await asyncio.to_thread(keep_ending, self._state_dir)
         self._tasks.create_task(self._stop(groups=groups))
         if groups:
             return f"Draining {running} groups, then the service ends."
@@ -176,11 +182,7 @@ class LiveHouse:
         self._supervisor.stop()
 
     def _endpoint(self, name: str) -> EndpointState:
-        try:
-            return self._loop.fleet.endpoints[name]
-        except KeyError:
-            known = ", ".join(sorted(self._loop.fleet.endpoints)) or "none at all"
-            raise UnknownNameError(f"There is no endpoint {name!r}; there is {known}.") from None
+        return endpoint_of(self._loop.fleet, name)
 
 
 def _asked(verb: Verb, endpoint: str, at: float, replicas: int | None) -> EndpointEvent:
@@ -195,7 +197,7 @@ def _asked(verb: Verb, endpoint: str, at: float, replicas: int | None) -> Endpoi
 
 def image_views(state: EndpointState, known: dict[tuple[str, str], dict[str, Any]]) -> list[Any]:
     """Return what is known of an endpoint's images, in the order of its containers."""
-    containers = state.settings.template.containers
+    containers = state.settings.template.every_container()
     return [known[c.image, c.tag] for c in containers if (c.image, c.tag) in known]
 
 

@@ -11,10 +11,42 @@ from typing import Any, Protocol
 
 from trafficmgr.core.errors import TrafficmgrError
 from trafficmgr.core.operator import Verb
+from trafficmgr.runtimes.contract import ExecSession, LogQuery
 
 
 class UnknownNameError(TrafficmgrError, LookupError):
     """Somebody asked for an endpoint or a group that there is none of; the text names it."""
+
+
+class Groups(Protocol):
+    """What is inside the groups. Raises as a `House` does, and `RuntimeFailure` (404)."""
+
+    def logs(
+        self, group: str, query: LogQuery, *, since_s: float | None, is_previous: bool
+    ) -> AsyncIterator[bytes]:
+        """Yield what a group's containers wrote, in whole lines; also of one that is gone.
+
+        Args:
+            group: The group.
+            query: Which lines; its `since` is not looked at.
+            since_s: Only lines of so many last seconds; None is all.
+            is_previous: Of the group whose place this one took.
+        """
+        ...
+
+    async def exec(
+        self, group: str, container: str, command: tuple[str, ...], *, has_tty: bool
+    ) -> ExecSession:
+        """Run a command inside a container; "" is the first one."""
+        ...
+
+    async def stats(self, endpoint: str, group: str | None) -> dict[str, Any]:
+        """Return what the containers of an endpoint, or of one group, have used."""
+        ...
+
+    async def show(self, endpoint: str, group: str | None) -> dict[str, Any]:
+        """Return an endpoint's groups, or one, with their containers and counted events."""
+        ...
 
 
 class House(Protocol):
@@ -23,6 +55,11 @@ class House(Protocol):
     Every method may raise `UnknownNameError` (answered with 404), `NotPossibleNowError` (409) or
     another `TrafficmgrError` (503); their texts reach the operator as they are.
     """
+
+    @property
+    def groups(self) -> Groups:
+        """Return the way into the groups."""
+        ...
 
     def status(self) -> dict[str, Any]:
         """Return the service and all endpoints as they are now."""
@@ -71,10 +108,6 @@ class House(Protocol):
             ConfigError: It can't be used (422).
             NotPossibleNowError: It changes what needs a restart.
         """
-        ...
-
-    def logs(self, group: str, *, tail: int | None, follow: bool) -> AsyncIterator[bytes]:
-        """Yield what the group's containers wrote, in whole lines; with `follow` until it ends."""
         ...
 
     async def stop(self, *, groups: bool) -> str:

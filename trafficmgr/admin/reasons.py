@@ -34,6 +34,7 @@ def reasons(state: EndpointState, sight: Sight, now: float) -> Iterator[str]:
     """Yield every reason, or one sentence that there is none."""
     found = [
         *_journal(sight),
+        *_engine(state),
         *_rollout(state, now),
         *_groups(state, now),
         *_workers(state, now),
@@ -61,6 +62,14 @@ def _nothing(state: EndpointState) -> str:
 def _journal(sight: Sight) -> Iterator[str]:
     if sight.trouble:
         yield f"Nothing is decided until the journal can be written again: {sight.trouble}"
+
+
+def _engine(state: EndpointState) -> Iterator[str]:
+    if state.is_engine_away:
+        yield (
+            "The engine that runs the groups can't be asked: until it answers, none is started,"
+            " stopped or given up. What runs goes on, as far as probes can tell."
+        )
 
 
 # -- the rollout ----------------------------------------------------------------------------------
@@ -148,6 +157,8 @@ def _deadline(state: EndpointState, rollout: Rollout, now: float) -> Iterator[st
     if rollout.deadline.since is not None:
         left = seconds(rollout.deadline.left_at(now))
         yield f"Without progress {short(rollout.revision)} is given up in {left}."
+    elif state.is_engine_away:
+        yield "The deadline stands still until the engine answers."
     elif any(group.is_unknown for group in state.live(rollout.revision)):
         yield "The deadline stands still, because it can't be known whether a group can start."
 
@@ -180,10 +191,15 @@ def _lacks(group: Group, state: EndpointState, now: float) -> str:
             return f"is started in {seconds(group.start_at - now)}{times}"
         case GroupPhase.wanted if not group.address:
             return "waits for a free address; give a larger address_pool"
-        case GroupPhase.wanted if group.is_unknown:
-            return f"can't be started now, and is tried again{why}"
         case GroupPhase.wanted:
-            return f"is being started{why}"
+            how = (
+                "can't be started now, and is tried again"
+                if group.is_unknown
+                else "is being started"
+            )
+            return f"{how}{why}"
+        case GroupPhase.completed:
+            return f"has ended without success, and its restart policy wants no other{why}"
         case _:
             return f"runs and is not ready{why}"
 
@@ -193,7 +209,9 @@ def _workers(state: EndpointState, now: float) -> Iterator[str]:
     generation = state.table.generation
     for slot in state.slots:
         if not slot.is_present:
-            what = "has no worker that said hello to this controller; no group stops until it has"
+            at = publishing.overdue_at(slot, state)
+            when = "" if at is None else f", and is given {seconds(at - now)} more"
+            what = f"has no worker that said hello to this controller{when}; no group stops before"
         elif slot.applied < generation and slot.lagging_since is not None:
             left = seconds(slot.lagging_since + state.settings.fence_s - now)
             when = "now" if slot.is_overdue else f"in {left} unless it does"

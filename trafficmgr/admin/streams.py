@@ -5,15 +5,18 @@ is looked for every half second, because a quiet stream may have nothing to writ
 """
 
 import asyncio
+import contextlib
 import json
 from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from aiohttp import web
 
 from trafficmgr.admin.ports import House
+
+T = TypeVar("T")
 
 LOOK_S = 0.5
 """How often a stream looks whether its client is still there."""
@@ -57,7 +60,7 @@ async def streamed(
     async with asyncio.TaskGroup() as tasks:
         pump = tasks.create_task(_pump(request, response, chunks))
         closing = tasks.create_task(request.app[CLOSING].wait())
-        while not pump.done() and not closing.done() and _has_client(request):
+        while not pump.done() and not closing.done() and has_client(request):
             await asyncio.wait({pump, closing}, timeout=LOOK_S, return_when=FIRST_COMPLETED)
         pump.cancel()
         closing.cancel()
@@ -77,19 +80,28 @@ async def _pump(
 ) -> Exception | None:
     """Copy chunks to the response; return what went wrong instead of failing the task group."""
     try:
-        async for chunk in chunks:
-            if not response.prepared:
-                await response.prepare(request)
-            await response.write(chunk)
+        async with closed(chunks):
+            async for chunk in chunks:
+                if not response.prepared:
+                    await response.prepare(request)
+                await response.write(chunk)
     except ConnectionResetError:
         return None  # the client went away; nobody is left to tell
     except Exception as error:  # noqa: BLE001  the caller raises it
         return error
-    finally:
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()
     return None
 
 
-def _has_client(request: web.Request) -> bool:
+@contextlib.asynccontextmanager
+async def closed(chunks: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """Let the source of a stream end with whoever reads it, and not some time later."""
+    try:
+        yield chunks
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+
+
+def has_client(request: web.Request) -> bool:
+    """Return whether somebody is still there to be answered."""
     return request.transport is not None and not request.transport.is_closing()

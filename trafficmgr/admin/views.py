@@ -4,22 +4,28 @@ Pure functions of the state and the time. Sentences are made here, once, so that
 dashboard say the same. Every duration that is shown counts from `now`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trafficmgr.admin.needs import unmet
 from trafficmgr.core import clocks, operator, publishing, retirement
 from trafficmgr.core.model import Group, GroupPhase, Rollout, RolloutPhase
 from trafficmgr.core.routing import PREVIEW_PREFIX
 from trafficmgr.core.schedule import step_weight_pct
 from trafficmgr.core.state import EndpointState
-from trafficmgr.core.template import Resources, short
+from trafficmgr.core.template import short
 from trafficmgr.wire.frames import ShareCounts
 
 Plain = dict[str, Any]
 
 
 def endpoint(
-    state: EndpointState, counts: dict[str, ShareCounts], observed: dict[str, int], now: float
+    state: EndpointState,
+    counts: dict[str, ShareCounts],
+    observed: dict[str, int],
+    now: float,
+    *,
+    gaps: Mapping[str, str],
 ) -> Plain:
     """Return an endpoint as `status` shows it.
 
@@ -28,6 +34,7 @@ def endpoint(
         counts: What all workers counted, by revision.
         observed: Clients served by each revision since the weights last changed.
         now: Seconds on CLOCK_BOOTTIME.
+        gaps: What the runtime can't give, and why.
     """
     return {
         "name": state.name,
@@ -36,7 +43,7 @@ def endpoint(
         "phase": phase(state),
         "says": says(state, now),
         "alarm": alarm(state),
-        "remarks": list(_remarks(state)),
+        "remarks": list(_remarks(state, gaps)),
         "newest": short(state.newest) or None,
         "stable": short(state.stable) or None,
         "candidate": short(state.candidate) or None,
@@ -74,10 +81,12 @@ def alarm(state: EndpointState) -> str:
     return ""
 
 
-def _remarks(state: EndpointState) -> Iterator[str]:
+def _remarks(state: EndpointState, gaps: Mapping[str, str]) -> Iterator[str]:
     """Yield what one would not expect: of this machine, of what operators did, of previews."""
-    if any(c.resources != Resources() for c in state.settings.template.containers):
-        yield "cpu and memory limits are not enforced: process mode has none"
+    if state.is_engine_away:
+        yield "the engine can't be asked now; what runs goes on, and nothing is given up meanwhile"
+    for behaviour, why_not in unmet(state.settings.template, gaps):
+        yield f"{behaviour} can't be had here: {why_not}"
     if state.scaled_to is not None and state.scaled_to != state.settings.replicas:
         yield (
             f"scaled to {state.scaled_to} by an operator; the config says {state.settings.replicas}"
@@ -107,8 +116,14 @@ def says(state: EndpointState, now: float) -> str:
         return f"Revision {short(state.newest)} failed and is not tried again: {why}."
     if state.newest != state.stable:
         return f"Revision {short(state.newest)} waits until {_room(state)}."
-    ready, wanted = len(state.ready(state.stable)), state.replicas
-    return f"Revision {short(state.stable)} serves with {ready} of {wanted} groups ready."
+    return _says_stable(state)
+
+
+def _says_stable(state: EndpointState) -> str:
+    name, ready, wanted = short(state.stable), len(state.ready(state.stable)), state.replicas
+    if ready and not state.serves(state.stable):
+        return f"Revision {name} did its work in {ready} of {wanted} groups."
+    return f"Revision {name} serves with {ready} of {wanted} groups ready."
 
 
 def _room(state: EndpointState) -> str:
@@ -180,13 +195,17 @@ def _group(group: Group, state: EndpointState, now: float) -> Plain:
         "id": group.id,
         "revision": short(group.revision),
         "address": group.address,
-        "state": "retiring"
-        if group.is_retiring and group.phase is GroupPhase.started
-        else group.phase.value,
+        "state": group_state(group),
         "ready": group.is_ready,
         "note": group.note,
         "waits": list(_waits(group, state, now)),
     }
+
+
+def group_state(group: Group) -> str:
+    """Return where a group is on its way, in one word."""
+    is_leaving = group.is_retiring and group.phase is GroupPhase.started
+    return "retiring" if is_leaving else group.phase.value
 
 
 def _waits(group: Group, state: EndpointState, now: float) -> Iterator[str]:

@@ -61,6 +61,24 @@ class Client:
                 yield rest
 
     @contextlib.contextmanager
+    def upgraded(self, path: str) -> Iterator[socket.socket]:
+        """Yield the connection of a WebSocket; the service says nothing before we do."""
+        from trafficmgr.cli import websocket  # noqa: PLC0415  only `exec` needs one
+
+        key = websocket.new_key()
+        connection = http.client.HTTPConnection("localhost", timeout=ANSWER_S)
+        with contextlib.closing(connection):
+            with self._sentences():
+                connection.sock = self._connected(is_endless=False)
+                connection.request("GET", path, headers=websocket.request_headers(key))
+                response = connection.getresponse()
+                if response.status != http.client.SWITCHING_PROTOCOLS:
+                    raise _refusal(response)
+                if not websocket.is_accepted(key, response.getheader("Sec-WebSocket-Accept")):
+                    raise CliError("trafficmgr did not answer as a WebSocket does.")
+            yield connection.sock
+
+    @contextlib.contextmanager
     def _answer(
         self,
         method: str,
@@ -72,9 +90,9 @@ class Client:
     ) -> Iterator[http.client.HTTPResponse]:
         """Yield the answer to one request on a connection of its own."""
         connection = http.client.HTTPConnection("localhost", timeout=ANSWER_S)
-        connection.sock = self._connected(is_endless=is_endless)
         given = {key: value for key, value in (params or {}).items() if value is not None}
-        try:
+        with self._sentences(), contextlib.closing(connection):
+            connection.sock = self._connected(is_endless=is_endless)
             connection.request(
                 method,
                 f"{path}?{urlencode(given)}" if given else path,
@@ -85,6 +103,12 @@ class Client:
             if response.status != http.client.OK:
                 raise _refusal(response)
             yield response
+
+    @contextlib.contextmanager
+    def _sentences(self) -> Iterator[None]:
+        """Say what it means that an answer does not come or breaks off."""
+        try:
+            yield
         except TimeoutError as error:
             raise CliError(
                 f"trafficmgr on {self.place.state_dir} took the request but did not answer within"
@@ -95,8 +119,6 @@ class Client:
                 f"trafficmgr on {self.place.state_dir} broke off its answer ({error!r}): it was"
                 f" probably stopped or restarted. Ask again."
             ) from error
-        finally:
-            connection.close()
 
     def _connected(self, *, is_endless: bool) -> socket.socket:
         """Return a connection; wait for a controller that is being restarted."""

@@ -1,8 +1,8 @@
 """The command line: one function per verb, each in a file of its own name (DESIGN 11).
 
 Exit codes: 0 done, 1 could not or was refused, 2 the config or the usage is wrong, 3 the service
-is not running, 4 `wait` ran out of time. Whatever goes wrong is one sentence on stderr. `--json`
-prints the API's own data.
+is not running, 4 `wait` ran out of time; `exec` ends with the command's own code, or with 125 if
+there is none. Whatever goes wrong is one sentence on stderr. `--json` prints the API's own data.
 
 Start-up time is felt at every call, so verbs import what is heavy (rich, pydantic, aiohttp never)
 inside their functions.
@@ -17,7 +17,9 @@ from typer.core import TyperGroup
 from trafficmgr import __version__
 from trafficmgr.cli.abort import abort
 from trafficmgr.cli.apply import apply
+from trafficmgr.cli.doctor import doctor
 from trafficmgr.cli.events import events
+from trafficmgr.cli.exec import exec_
 from trafficmgr.cli.logs import logs
 from trafficmgr.cli.outcome import CliError
 from trafficmgr.cli.pause import pause
@@ -29,6 +31,8 @@ from trafficmgr.cli.rollback import rollback
 from trafficmgr.cli.rollouts import rollouts
 from trafficmgr.cli.run import run
 from trafficmgr.cli.scale import scale
+from trafficmgr.cli.show_endpoint import show
+from trafficmgr.cli.stats import stats
 from trafficmgr.cli.status import status
 from trafficmgr.cli.stop import stop
 from trafficmgr.cli.validate import validate
@@ -56,12 +60,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-CONFIG = (run, validate, plan, apply)
-LOOKS = (status, why, events, rollouts, wait, logs)
+CONFIG = (run, validate, doctor, plan, apply)
+LOOKS = (status, why, events, rollouts, wait)
+INSIDES = (show, logs, exec_, stats)
 ORDERS = (promote, pause, resume, abort, rollback, retry, scale, stop)
 
-for _verb in (*CONFIG, *LOOKS, *ORDERS):
-    app.command()(_verb)
+for _verb in (*CONFIG, *LOOKS, *INSIDES, *ORDERS):
+    app.command(_verb.__name__.rstrip("_"))(_verb)
 
 
 def _print_version(is_wanted: bool) -> None:

@@ -19,6 +19,21 @@ Config = Annotated[
         show_default=False,
     ),
 ]
+ConfigByName = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The service's config (default: trafficmgr.yaml).",
+        show_default=False,
+    ),
+]
+"""For verbs whose -c is a container."""
+
+Container = Annotated[
+    str,
+    typer.Option("--container", "-c", metavar="NAME", help="Only this one.", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes; Ctrl-C ends.")]
 Endpoint = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's name.")]
@@ -38,3 +53,7 @@ MaxFailed = Annotated[
 ]
 ConfigFile = Annotated[Path, typer.Argument(metavar="FILE", help="The config.")]
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="The group's id, as in `status`.")]
+MaybeGroup = Annotated[
+    str | None,
+    typer.Argument(metavar="GROUP", help="Only this group.", show_default=False),
+]

@@ -6,13 +6,18 @@ from trafficmgr.core.errors import TrafficmgrError
 
 
 class ExitCode(IntEnum):
-    """What the shell gets. A usage error is 2 as well; that is click's number for it."""
+    """What the shell gets. A usage error is 2 as well; that is click's number for it.
+
+    `exec` ends with the command's own code, so what kept it from running needs one that commands
+    do not use: 125, as docker and env(1) have it.
+    """
 
     done = 0
     refused = 1
     bad_config = 2
     not_running = 3
     timed_out = 4
+    exec_failed = 125
 
 
 class CliError(TrafficmgrError):

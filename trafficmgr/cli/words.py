@@ -28,6 +28,17 @@ def number(count: int | None) -> str:
     return "-" if count is None else f"{count:,}".replace(",", " ")
 
 
+def size(count: int | None) -> str:
+    """Return bytes in the largest binary unit that leaves at least 1."""
+    if count is None:
+        return "-"
+    amount, units = float(count), iter(("B", "KiB", "MiB", "GiB"))
+    unit = next(units)
+    while amount >= 1024 and unit != "GiB":  # noqa: PLR2004  the step from one unit to the next
+        amount, unit = amount / 1024, next(units)
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+
+
 def share(per_cent: float | None) -> str:
     """Return a share of traffic; at most one decimal."""
     return "-" if per_cent is None else f"{per_cent:.1f}".removesuffix(".0") + " %"

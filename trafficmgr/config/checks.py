@@ -1,4 +1,6 @@
-"""What must hold between the parts of a file: ports, hosts and zones, addresses, the pool.
+"""What must hold between the parts of a file: hosts and zones, addresses, the pool.
+
+What must hold inside a group is in `checks_group`.
 
 Each check reads a file whose shape is right, and yields faults with a way to act. `broken` has
 the top-level keys that had to be left out because their shape is wrong: a check that needs one of
@@ -8,9 +10,10 @@ them keeps quiet, so that nobody is sent after a consequence of an error that is
 import ipaddress
 from collections.abc import Iterator
 
+from trafficmgr.config import checks_group, pools
 from trafficmgr.config.document import Loc
 from trafficmgr.config.settings import Address
-from trafficmgr.config.shape import ContainerShape, EndpointShape, FileShape, ProbeShape, ZoneShape
+from trafficmgr.config.shape import EndpointShape, FileShape, ZoneShape
 from trafficmgr.config.wording import Fault
 from trafficmgr.core.routing import PREVIEW_PREFIX
 
@@ -23,17 +26,17 @@ def faults_of(file: FileShape, broken: frozenset[str]) -> Iterator[Fault]:
     if not file.endpoints and "endpoints" not in broken:
         yield Fault(("endpoints",), "there is no endpoint", "add one", on_key=True)
     for name, endpoint in file.endpoints.items():
-        yield from _endpoint(name, endpoint)
+        secrets = None if "secrets" in broken else tuple(file.secrets)
+        yield from checks_group.faults_of(name, endpoint, secrets)
         yield from _published(name, endpoint, file, broken)
     yield from _hosts(file, broken)
-    if "address_pool" not in broken:
+    if not broken & {"address_pool", "runtime"}:
         yield from _pool(file)
 
 
-def fronted_port(endpoint: EndpointShape) -> int:
-    """Return the port that gets the traffic; 0 if that can't be said."""
-    declared = _declared(endpoint)
-    return endpoint.port or (declared[0] if len(declared) == 1 else 0)
+def pool_of(file: FileShape) -> str:
+    """Return the network that groups get their addresses from."""
+    return str(pools.network_of(file.runtime.kind, file.address_pool))
 
 
 def advertised(file: FileShape) -> tuple[str, ...]:
@@ -123,9 +126,12 @@ def _zoneless(loc: Loc, host: str, zones: list[ZoneShape]) -> Iterator[Fault]:
 
 
 def _pool(file: FileShape) -> Iterator[Fault]:
-    network = ipaddress.IPv4Network(file.address_pool)
+    network = pools.network_of(file.runtime.kind, file.address_pool)
+    if misplaced := _misplaced_pool(file):
+        yield misplaced
+        return
     needed = sum(e.group.replicas * e.max_revisions for e in file.endpoints.values())
-    usable = network.num_addresses - 2  # the first and the last are no host addresses
+    usable = pools.usable(network)
     if needed > usable:
         text = f"address_pool has {usable} addresses, but {needed} groups may exist at once"
         hint = "write a larger network, or lower replicas or max_revisions"
@@ -138,62 +144,20 @@ def _pool(file: FileShape) -> Iterator[Fault]:
                 yield Fault(("listen", kind, index), text, "listen at an address outside of it")
 
 
-# -- one endpoint ---------------------------------------------------------------------------------
+def _misplaced_pool(file: FileShape) -> Fault | None:
+    """Return what is wrong with the place of the pool: on loopback only processes meet."""
+    kind, written = file.runtime.kind, file.address_pool
+    if written is None or pools.is_loopback(written) == (kind == "embedded"):
+        return None
+    hint = f"write {pools.DEFAULTS[kind]}"
+    if kind == "embedded":
+        text = "address_pool is not on loopback, where the embedded runtime puts its groups"
+        return Fault(("address_pool",), text, f"{hint}, or runtime: docker")
+    text = "address_pool is on loopback, which no two containers of Docker share"
+    return Fault(("address_pool",), text, f"{hint}, or leave it out")
 
 
-def _endpoint(name: str, endpoint: EndpointShape) -> Iterator[Fault]:
-    loc: Loc = ("endpoints", name)
-    containers = endpoint.group.containers
-    inside: Loc = (*loc, "group", "containers")
-    if len(containers) != 1:
-        yield _not_one_container(inside, name, len(containers))
-    for index, container in enumerate(containers):
-        yield from _container((*inside, index), container)
-    if containers:
-        yield from _port(loc, name, endpoint)
-
-
-def _not_one_container(loc: Loc, name: str, count: int) -> Fault:
-    if not count:
-        return Fault(loc, f'group of endpoint "{name}" has no container', "add one")
-    text = f'group of endpoint "{name}" has {count} containers'
-    hint = "several come with the Docker runtime; not in this version: leave one"
-    return Fault((*loc, 1), text, hint)
-
-
-def _port(loc: Loc, name: str, endpoint: EndpointShape) -> Iterator[Fault]:
-    declared = _declared(endpoint)
-    ports: Loc = (*loc, "group", "containers", 0, "ports")
-    if not declared:
-        text = f'endpoint "{name}" has no port: its container declares none'
-        yield Fault(ports, text, "add ports: [8080] to the container", on_key=True)
-    elif endpoint.port is not None and endpoint.port not in declared:
-        text = f'"port" in endpoint "{name}" is {endpoint.port}, which no container declares'
-        yield Fault((*loc, "port"), text, f"write {' or '.join(map(str, declared))}")
-    elif not fronted_port(endpoint):
-        text = f'endpoint "{name}" does not say which of its ports gets the traffic'
-        yield Fault(ports, text, f"add port: {declared[0]} to the endpoint")
-
-
-def _container(loc: Loc, container: ContainerShape) -> Iterator[Fault]:
-    for index, port in enumerate(container.ports):
-        if port in container.ports[:index]:
-            text = f'port {port} of container "{container.name}" is there twice'
-            yield Fault((*loc, "ports", index), text, "remove one of them")
-    if container.readiness:
-        yield from _probe((*loc, "readiness"), container, container.readiness)
-
-
-def _probe(loc: Loc, container: ContainerShape, probe: ProbeShape) -> Iterator[Fault]:
-    of = f'"readiness" of container "{container.name}"'
-    if (probe.http is None) == (probe.tcp is None):
-        both = "has both http and tcp" if probe.http else "does not say what to look at"
-        hint = "leave one of them" if probe.http else "add http: {path: /healthz} or tcp: {}"
-        yield Fault(loc, f"{of} {both}", hint, on_key=True)
-    for kind, check in (("http", probe.http), ("tcp", probe.tcp)):
-        if check and check.port is None and len(container.ports) > 1:
-            text = f"{of} does not say which port to look at"
-            yield Fault((*loc, kind), text, f"add port: {container.ports[0]}", on_key=True)
+# -- publishing -----------------------------------------------------------------------------------
 
 
 def _published(
@@ -211,6 +175,8 @@ def _published(
     if not file.listen.dns:
         text = f'endpoint "{name}" publishes its groups, but DNS is answered nowhere'
         yield Fault(loc, text, 'add listen: {dns: ["127.0.0.1:5300"]}')
+    if file.runtime.kind != "embedded" or "runtime" in broken:
+        return
     away = [a for a in file.listen.dns if not ipaddress.ip_address(a.host).is_loopback]
     if away:
         text = (
@@ -222,8 +188,3 @@ def _published(
 
 def _is_wildcard(address: Address) -> bool:
     return ipaddress.ip_address(address.host).is_unspecified
-
-
-def _declared(endpoint: EndpointShape) -> list[int]:
-    ports = [port for container in endpoint.group.containers for port in container.ports]
-    return list(dict.fromkeys(ports))

@@ -28,6 +28,9 @@ MAX_NODES = 100_000
 MAX_BYTES = 4 * 1024 * 1024
 """A file of 1,000 endpoints has about 1 MiB; more than this is not a configuration."""
 
+NO_VALUE = "has no value"
+"""What is wrong with a key that has none; YAML reads it as null."""
+
 _TAG = "tag:yaml.org,2002:"
 _HINTS = {
     "'\\t'": "indent with spaces: YAML does not allow tabs",
@@ -238,7 +241,7 @@ class _Walk:
             case "float":
                 return float(node.value)
             case "null":
-                self.document.unread[loc] = ("has no value", "write one, or remove the line")
+                self.document.unread[loc] = (NO_VALUE, "write one, or remove the line")
         return None
 
     def _problem(self, node: yaml.Node, text: str, hint: str) -> Problem:

@@ -12,11 +12,7 @@ LATER_KEYS: dict[str, frozenset[str]] = {
     "EndpointShape": frozenset(
         {"routing", "targets", "health", "affinity", "tls", "multivalue", "signatures"}
     ),
-    "GroupShape": frozenset({"init_containers", "volumes", "restart", "restart_policy"}),
-    "ContainerShape": frozenset(
-        {"liveness", "startup", "volumes", "volume_mounts", "restart", "secrets", "user"}
-    ),
-    "ProbeShape": frozenset({"exec"}),
+    "ContainerShape": frozenset({"startup"}),
     "UpdateShape": frozenset(
         {"schedule", "cron", "freeze", "tags", "match", "webhook", "signatures"}
     ),
@@ -26,7 +22,8 @@ LATER_KEYS: dict[str, frozenset[str]] = {
 """Shape -> keys that belong there one day."""
 
 LATER_VALUES: dict[str, frozenset[str]] = {
-    "runtime": frozenset({"docker", "podman", "kubernetes"}),
+    "runtime": frozenset({"kubernetes"}),
+    "kind": frozenset({"kubernetes"}),
     "rootfs": frozenset({"image"}),
     "policy": frozenset({"semver", "newest", "tag", "pattern"}),
 }
@@ -35,5 +32,50 @@ LATER_VALUES: dict[str, frozenset[str]] = {
 ELSEWHERE: dict[str, str] = {
     "<<": "merge keys are not read; write the keys out",
     "password": "write the password into a file of its own and name it: password_file",
+    "restart_policy": 'did you mean "restart"?',
+    "environment": 'did you mean "env"?',
+    "volume_mounts": 'did you mean "mounts"?',
+    "mount_path": 'did you mean "path"?',
+    "initial_delay_seconds": 'did you mean "initial_delay"?',
+    "period": 'did you mean "every"?',
+    "period_seconds": 'did you mean "every"?',
+    "timeout_seconds": 'did you mean "timeout"?',
+    "failure_threshold": 'did you mean "fall"?',
+    "success_threshold": 'did you mean "rise"?',
+    "grace_period": 'did you mean "stop_grace"?',
+    "lifecycle": 'did you mean "pre_stop"?',
+    "secure_value": "write the value to a file and name it: value_from: {file: ...}",
 }
-"""Unknown keys that people do write, and what to do instead."""
+"""Unknown keys that people do write, and what to do instead. Read without regard to case and
+underscores, so that `volumeMounts` is among them."""
+
+NOT_HERE: dict[tuple[str, str], str] = {
+    ("LivenessShape", "rise"): "one pass is enough to be alive: remove it",
+    ("SecretShape", "value"): "a value has no place here: write it to a file, and file: its path",
+    ("SecretShape", "secret"): "name a file or a variable: {file: /run/secrets/token}",
+    **{
+        ("InitContainerShape", key): "an init container only runs to its end: remove it"
+        for key in ("ports", "readiness", "liveness", "pre_stop")
+    },
+    ("PreStopShape", "tcp"): "opening a connection stops nothing: write exec: or http:",
+    ("ContainerShape", "restart"): "it belongs to the group: all its containers have the same",
+    ("ContainerShape", "volumes"): "volumes belong to the group; here they are mounts:",
+}
+"""(Shape, unknown key) -> what to do, where the nearest key would mislead."""
+
+VALUES_ELSEWHERE: dict[str, str] = {
+    "podman": "write {kind: docker, host: unix:///run/podman/podman.sock}",
+}
+"""Unknown values that people do write, and what to do instead."""
+
+
+def hint_of(shape: str, key: str) -> str:
+    """Return what to do about an unknown key of a shape, or ""."""
+    return NOT_HERE.get((shape, key)) or _BARE.get(_bare(key), "")
+
+
+def _bare(key: str) -> str:
+    return key.replace("_", "").lower()
+
+
+_BARE = {_bare(key): hint for key, hint in ELSEWHERE.items()}

@@ -6,13 +6,15 @@ checks find in the rest of the file: the wrong parts are left out and the rest i
 """
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from trafficmgr.config import checks, translate
-from trafficmgr.config.document import Document, Loc, bytes_of, read
+from trafficmgr.config import checks, schema, translate
+from trafficmgr.config.document import NO_VALUE, Document, Loc, bytes_of, read
 from trafficmgr.config.problems import ConfigError, Problem, Span
 from trafficmgr.config.settings import Settings
 from trafficmgr.config.shape import FileShape
@@ -51,17 +53,42 @@ def _shaped(document: Document) -> tuple[FileShape, list[Fault], frozenset[str]]
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             fault = fault_of(detail, document)
-            if fault.loc not in faults or fault.is_harmless:
+            is_covered = fault.loc in faults or _follows(detail, document)
+            if fault.is_harmless or not is_covered:
                 faults[fault.loc] = fault
-        sound, broken = _sound_part(document.data, list(faults.values()))
-        file = FileShape.model_validate(sound)
+        file, broken = _what_is_sound(document, list(faults.values()))
     else:
         broken = frozenset()
     return file, list(faults.values()), broken
 
 
+def _follows(detail: ErrorDetails, document: Document) -> bool:
+    """Whether a mapping only misses what one of its keys, which has no value, may be about."""
+    return detail["type"] == "value_error" and any(
+        loc[:-1] == detail["loc"] for loc in document.unread
+    )
+
+
+def _what_is_sound(document: Document, faults: list[Fault]) -> tuple[FileShape, frozenset[str]]:
+    """Return the file without what is wrong, and the sections that are not whole.
+
+    Without a mistyped key its mapping may lack one that it needs. That is no fault of its own, so
+    nothing is said of it, and all around it goes, too.
+    """
+    sound, broken = _sound_part(document.data, faults)
+    try:
+        return FileShape.model_validate(sound), broken
+    except ValidationError as error:
+        errors = [fault_of(detail, document) for detail in error.errors(include_url=False)]
+        follow = [replace(fault, is_harmless=False) for fault in errors]
+        sound, broken_too = _sound_part(sound, follow)
+        return FileShape.model_validate(sound), broken | broken_too
+
+
 def _unread(loc: Loc, document: Document) -> Fault:
     predicate, hint = document.unread[loc]
+    if predicate == NO_VALUE and (example := schema.example_of(loc)):
+        hint = f"write {example}, or remove the line"
     return Fault(loc, f"{where(loc, document)} {predicate}", hint, on_key=True)
 
 

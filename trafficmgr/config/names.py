@@ -1,4 +1,4 @@
-"""Names and addresses, as people write them: hosts, mailboxes, images, listen addresses, networks.
+"""Names and addresses, as people write them: hosts, mailboxes, images, users, listen addresses.
 
 Each function takes what the YAML file has, returns it normalised, and raises `UnfitError` with
 what to write instead.
@@ -22,9 +22,12 @@ NAME_PATTERN = rf"^[a-z][a-z0-9-]{{0,{MAX_NAME - 1}}}$"
 _NAME = re.compile(NAME_PATTERN)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _LOCAL_PART = re.compile(r"[A-Za-z0-9._+-]{1,63}")
-_LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
-_LONGEST_POOL_PREFIX = 24
-_SHORTEST_POOL_PREFIX = 16
+_USER = re.compile(r"\w[\w.-]{0,63}(:\w[\w.-]{0,63})?", re.ASCII)
+_LAST_ID = 2**31 - 1
+"""What docker takes; the kernel knows more, and 4294967295 means nobody at all."""
+_SECRET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_ENGINE_HINT = "write unix:///var/run/docker.sock, or tcp://host:port"
 
 
 class Image(NamedTuple):
@@ -128,26 +131,61 @@ def ip(value: object) -> str:
         raise UnfitError("is not an IP address", 'write one such as "192.0.2.10"') from None
 
 
-def loopback_pool(value: object) -> str:
-    """Return an IPv4 network for the embedded runtime: on loopback, from a /24 to a /16."""
-    text = _text(value, "is not a network", "write 127.77.0.0/16")
+def docker_host(value: object) -> str:
+    """Return where a Docker engine answers: unix:///var/run/docker.sock or tcp://host:port."""
+    text = _text(value, "is not the address of an engine", _ENGINE_HINT)
+    if text.startswith("/"):
+        raise UnfitError("has no scheme", f"write unix://{text}")
+    scheme, _, rest = text.partition("://")
+    if scheme not in {"unix", "tcp"}:
+        raise UnfitError("is not the address of an engine", _ENGINE_HINT)
+    if scheme == "unix" and not rest.startswith("/"):
+        fitting = f"/{rest}" if rest else "/var/run/docker.sock"
+        raise UnfitError("is not an absolute path", f"write unix://{fitting}")
+    if scheme == "tcp" and not re.fullmatch(r"[^/@\s]+:\d{1,5}", rest):
+        host = rest.partition("/")[0].partition(":")[0].rpartition("@")[2] or "127.0.0.1"
+        raise UnfitError("is not a host and port", f"write tcp://{host}:2375")
+    return text
+
+
+def pause_image(value: object) -> str:
+    """Return an image reference, whole: with its registry, and its tag or digest."""
+    text = _text(value, "is not an image reference", "write registry.example.com/pause:3.9")
     try:
-        network = ipaddress.IPv4Network(text, strict=False)
-    except ValueError:
-        raise UnfitError("is not an IPv4 network", "write 127.77.0.0/16") from None
-    if not network.subnet_of(_LOOPBACK):
-        raise UnfitError(
-            "is not on loopback, where the embedded runtime puts its groups", "write 127.77.0.0/16"
-        )
-    if network.prefixlen > _LONGEST_POOL_PREFIX:
-        fitting = network.supernet(new_prefix=_LONGEST_POOL_PREFIX)
-        raise UnfitError("has fewer than 256 addresses", f"write {fitting} or a larger one")
-    if network.prefixlen < _SHORTEST_POOL_PREFIX:
-        raise UnfitError("keeps more than 65536 addresses from others", "write 127.77.0.0/16")
-    if ipaddress.IPv4Address("127.0.0.1") in network:
-        raise UnfitError("contains 127.0.0.1, which others listen on", "write 127.77.0.0/16")
-    if str(network) != text:
-        raise UnfitError("is an address inside a network", f"write {network}")
+        reference = parse_reference(text)
+    except ValueError as error:
+        raise UnfitError(f"can't be used: {str(error).rstrip('.')}", _image_hint(text)) from error
+    which = f"@{reference.digest}" if reference.digest else f":{reference.tag}"
+    return f"{reference.registry}/{reference.repository}{which}"
+
+
+def user(value: object) -> str:
+    """Return who a container runs as: a name or number, or two with a colon between."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not _USER.fullmatch(text):
+        raise UnfitError("is not a user", 'write a name or number, or both: "1000:1000"')
+    if any(part.isdigit() and int(part) > _LAST_ID for part in text.split(":")):
+        raise UnfitError("is not a number that a user can have", f"the largest is {_LAST_ID}")
+    return text
+
+
+def secret(value: object) -> str:
+    """Return the name of a secret."""
+    text = _text(value, "is not the name of a secret", "write a name such as db-password")
+    if not _SECRET.fullmatch(text):
+        hint = "letters, digits, and - . _ after the first, at most 64 characters"
+        raise UnfitError("is not the name of a secret", hint)
+    return text
+
+
+def file_name(value: object) -> str:
+    """Return the name of a file, without a folder."""
+    text = _text(value, "is not the name of a file", "write a name such as tls.key")
+    if not _FILE_NAME.fullmatch(text) or text in {".", ".."}:
+        bare = text.rstrip("/").rpartition("/")[2]
+        fitting = f": {bare}" if _FILE_NAME.fullmatch(bare) and bare not in {".", ".."} else ""
+        hint = f"one name without a folder, of letters, digits and - . _{fitting}"
+        raise UnfitError("is not the name of a file", hint)
     return text
 
 

@@ -5,17 +5,19 @@ and units is done in `names` and `units`; what is too small for those is here.
 """
 
 import os
+import posixpath
 from typing import Annotated
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from trafficmgr.config import names, units
+from trafficmgr.config import names, pools, units
 from trafficmgr.config.problems import UnfitError
 from trafficmgr.config.settings import Address
 
-DEFAULT_POOL = "127.77.0.0/16"
 MAX_WORKERS = 256
 ALL_PCT = 100
+_TAKEN = ("/proc", "/sys", "/dev", "/.trafficmgr")
+"""The kernel's places, and the one where Docker groups have a program of ours."""
 
 
 def _text(example: str, **more: str) -> WithJsonSchema:
@@ -63,6 +65,29 @@ def _working_dir(value: object) -> str:
     return path
 
 
+def _mount_path(value: object) -> str:
+    """Return where a volume is seen. The kernel's own places, and ours, are not to be hidden."""
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
+        raise UnfitError("is not an absolute path", "write a path inside the container: /data")
+    if ".." in value.split("/"):
+        raise UnfitError("has a .. in it", "write the path without detours")
+    path = "/" + posixpath.normpath(value).lstrip("/")
+    if path == "/":
+        raise UnfitError("would hide the whole image", "write a folder, such as /data")
+    is_inside = path.startswith(tuple(f"{one}/" for one in _TAKEN if one != "/dev"))
+    if path in _TAKEN or is_inside:  # below /dev somebody may well want /dev/shm
+        raise UnfitError("belongs to the system", "write another folder, such as /data")
+    return path
+
+
+def _host_path(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
+        raise UnfitError("is not an absolute path", "write a path of the host, such as /srv/data")
+    if ".." in value.split("/"):
+        raise UnfitError("has a .. in it", "write the path without detours")
+    return value
+
+
 def _url_path(value: object) -> str:
     if not isinstance(value, str) or not value.startswith("/"):
         raise UnfitError("is not a path", "write a path such as /healthz")
@@ -104,14 +129,29 @@ Image = Annotated[
 Registry = Annotated[str, PlainValidator(names.registry), _text("registry.example.com")]
 Listen = Annotated[Address, PlainValidator(names.listen_address), _text("127.0.0.1:8080")]
 Ip = Annotated[str, PlainValidator(names.ip), _text("192.0.2.10")]
-Pool = Annotated[str, PlainValidator(names.loopback_pool), _text(DEFAULT_POOL)]
+Pool = Annotated[str, PlainValidator(pools.pool), _text(pools.DEFAULTS["embedded"])]
+DockerHost = Annotated[str, PlainValidator(names.docker_host), _text("unix:///var/run/docker.sock")]
+PauseImage = Annotated[
+    str, PlainValidator(names.pause_image), _text("registry.example.com/pause:3.9")
+]
 PathText = Annotated[str, PlainValidator(_path), _text("./state")]
 WorkingDir = Annotated[str, PlainValidator(_working_dir), _text("/app")]
+MountPath = Annotated[str, PlainValidator(_mount_path), _text("/data")]
+HostPath = Annotated[str, PlainValidator(_host_path), _text("/srv/data")]
+FileName = Annotated[str, PlainValidator(names.file_name), _text("tls.key")]
+SecretName = Annotated[str, PlainValidator(names.secret), _text("token")]
+User = Annotated[
+    str,
+    PlainValidator(names.user),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["1000:1000"]}),
+]
 UrlPath = Annotated[str, PlainValidator(_url_path), _text("/healthz")]
 Argument = Annotated[str, PlainValidator(_argument), _text("--verbose")]
 Variable = Annotated[str, PlainValidator(_variable), _text("GREETING")]
 EnvValue = Annotated[
-    str, PlainValidator(_env_value), WithJsonSchema({"type": ["string", "integer"]})
+    str,
+    PlainValidator(_env_value),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["hello"]}),
 ]
 Workers = Annotated[
     int,

@@ -62,9 +62,15 @@ def _at(loc: tuple[str | int, ...]) -> tuple[Node, str]:
     node, name = _schema(), "FileShape"
     for part in loc:
         node = _child(node, part)
-        name = str(node.get("$ref", "")).rpartition("/")[2]
+        name = _shape_of(node)
         node = {**_mapping(name), **node} if name else node
     return node, name
+
+
+def _shape_of(node: Node) -> str:
+    """Return the name of the mapping that a node is, or may be (a value may stand alone)."""
+    refs = [str(one.get("$ref", "")) for one in (node, *node.get("anyOf", []))]
+    return next(filter(None, refs), "").rpartition("/")[2]
 
 
 @cache

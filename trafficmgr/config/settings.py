@@ -4,11 +4,16 @@ Everything after `load` reads these. Durations are seconds (`*_s`), paths are ab
 lower case, image references are normalised, and every default is filled in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from trafficmgr.core.model import EndpointSettings
 from trafficmgr.core.routing import Zone
+from trafficmgr.core.template import FromEnv, FromFile
+
+KEEP_LOGS_S = 86400.0
+"""A day: long enough to read in the morning why a group was replaced at night."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,20 @@ class RegistrySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeSettings:
+    """Which engine runs the groups, and where it is.
+
+    `host` is where a Docker engine answers (unix:///..., tcp://...); "" is DOCKER_HOST, or the
+    usual socket. `pause_image` is the image of the container that holds a group's network; "" is
+    our own, which needs no registry. The embedded runtime looks at neither.
+    """
+
+    kind: Literal["embedded", "docker"] = "embedded"
+    host: str = ""
+    pause_image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class UpdatePolicy:
     """How a new image is noticed: the tag's digest, looked up every so often."""
 
@@ -53,9 +72,11 @@ class EndpointConfig:
 class Settings:
     """A whole configuration file.
 
-    `advertise` is what DNS answers for `publish: proxy`; `address_pool` is an IPv4 network;
-    `registries` is keyed by the registry's name as image references have it; `max_concurrent` is
-    how many endpoints may be rolled out at once.
+    `advertise` is what DNS answers for `publish: proxy`; `address_pool` is an IPv4 network, on
+    loopback for the embedded runtime and private for Docker; `registries` is keyed by the
+    registry's name as image references have it; `max_concurrent` is how many endpoints may be
+    rolled out at once. `secrets` says where each value is read from when a group starts, never
+    the value; its paths are absolute. `keep_logs_s` is how long logs outlive their group.
     """
 
     path: Path
@@ -65,8 +86,10 @@ class Settings:
     advertise: tuple[str, ...]
     address_pool: str
     workers: int
-    runtime: str
+    runtime: RuntimeSettings
     max_concurrent: int
     zones: tuple[Zone, ...]
     registries: dict[str, RegistrySettings]
     endpoints: dict[str, EndpointConfig]
+    keep_logs_s: float = KEEP_LOGS_S
+    secrets: dict[str, FromFile | FromEnv] = field(default_factory=dict)

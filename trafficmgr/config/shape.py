@@ -1,169 +1,48 @@
 """The shape of the YAML file: which keys there are, what they take, what they mean.
 
-One class per mapping. The text under a key is its documentation, and the JSON Schema for editors
-is made from this page, so a key is described here once. Defaults that the core decides by are
-taken from the core. What concerns more than one mapping is in `checks`; what the values mean
+One class per mapping: here the file, its services and endpoints; a group's are in `shape_group`,
+a rollout's in `shape_rollout`. The text under a key is its documentation, and the JSON Schema for
+editors is made from these pages, so a key is described here once. Defaults that the core decides
+by are taken from the core. What concerns more than one mapping is in `checks`; what the values mean
 inside is in `translate`. What a single value takes is in `scalars`.
 """
 
-from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-import msgspec
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 
-from trafficmgr.config import units
+from trafficmgr.config.mapping import AlsoAlone, Shape, chosen, defaults, or_alone
 from trafficmgr.config.problems import UnfitError
 from trafficmgr.config.scalars import (
-    DEFAULT_POOL,
-    Argument,
     Count,
-    Cpu,
     DnsName,
+    DockerHost,
     Duration,
-    EnvValue,
     Flag,
-    Image,
     Ip,
     Listen,
     Mailbox,
     Name,
     PathText,
+    PauseImage,
     Pool,
     Port,
     PositiveDuration,
     Registry,
-    Size,
+    SecretName,
     Ttl,
-    UrlPath,
     Variable,
-    Weight,
     Workers,
-    WorkingDir,
     worker_count,
 )
-from trafficmgr.config.settings import UpdatePolicy
+from trafficmgr.config.settings import KEEP_LOGS_S, UpdatePolicy
+from trafficmgr.config.shape_group import GroupShape
+from trafficmgr.config.shape_rollout import RolloutShape
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import EndpointSettings, Step
-from trafficmgr.core.template import ContainerTemplate, Probe
+from trafficmgr.core.model import EndpointSettings
 
-
-def _defaults(noun: type[msgspec.Struct]) -> dict[str, Any]:
-    return {field.name: field.default for field in msgspec.structs.fields(noun)}
-
-
-def _rising(steps: "list[StepShape]") -> "list[StepShape]":
-    """Return the steps if each gives the candidate more than the one before."""
-    for index, (one, other) in enumerate(pairwise(steps), 1):
-        if other.weight == 0:
-            raise UnfitError(
-                "is 0, which is a preview and comes before any weight",
-                "only the first step can be a preview",
-                at=(index, "weight"),
-            )
-        if other.weight <= one.weight:
-            raise UnfitError(
-                f"is not more than the {one.weight} of the step before",
-                "weights rise from step to step",
-                at=(index, "weight"),
-            )
-    return steps
-
-
-_ENDPOINT = _defaults(EndpointSettings)
-_CONTAINER = _defaults(ContainerTemplate)
-_PROBE = _defaults(Probe)
-
-
-class Shape(BaseModel):
-    """A mapping: unknown keys are refused, the text under a key is its documentation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class HttpShape(Shape):
-    """An HTTP request that passes on any 2xx answer; redirects are not followed."""
-
-    port: Port | None = None
-    """The port to ask; by default the container's only one."""
-    path: UrlPath = "/"
-    """The path to ask for."""
-
-
-class TcpShape(Shape):
-    """A connection that passes when it opens."""
-
-    port: Port | None = None
-    """The port to connect to; by default the container's only one."""
-
-
-class ProbeShape(Shape):
-    """An active health check: exactly one of `http` and `tcp`."""
-
-    http: HttpShape | None = None
-    """Ask for a path; any 2xx answer passes."""
-    tcp: TcpShape | None = None
-    """Open a connection."""
-    every: PositiveDuration = _PROBE["every_s"]
-    """How often to look."""
-    timeout: PositiveDuration = _PROBE["timeout_s"]
-    """How long an answer may take."""
-    rise: Count = _PROBE["rise"]
-    """How many passes in a row make a group ready."""
-    fall: Count = _PROBE["fall"]
-    """How many failures in a row make it unready."""
-
-
-class ResourcesShape(Shape):
-    """Limits of a container. What the runtime can't enforce, `status` says."""
-
-    cpu: Cpu | None = None
-    """CPUs, such as 0.5."""
-    memory: Size | None = None
-    """Memory, such as 256MiB."""
-
-
-class ContainerShape(Shape):
-    """One container of a group."""
-
-    name: Name
-    """Its name inside the group."""
-    image: Image
-    """The image and the tag to follow, as docker reads it."""
-    command: list[Argument] = []
-    """What to run instead of the image's own command, one item per argument."""
-    env: dict[Variable, EnvValue] = {}
-    """Environment variables, beside HOST and PORT, which every container gets."""
-    ports: list[Port] = []
-    """The ports it listens on, on the group's own address."""
-    working_dir: WorkingDir = _CONTAINER["working_dir"]
-    """Where to run it, inside the image; by default where the image says."""
-    resources: ResourcesShape = ResourcesShape()
-    """CPU and memory limits."""
-    stop_grace: Duration = _CONTAINER["stop_grace_s"]
-    """How long it may take to end after SIGTERM before it is killed."""
-    readiness: ProbeShape | None = None
-    """When it is ready for traffic; without it, as soon as it runs."""
-
-
-class GroupShape(Shape):
-    """What every group of an endpoint is made of."""
-
-    replicas: Count = _ENDPOINT["replicas"]
-    """How many groups of a revision run."""
-    rootfs: Literal["host"] = "host"
-    """`host`: plain processes of this machine, in the unpacked tree of their image."""
-    containers: Annotated[
-        list[ContainerShape],
-        Field(examples=[[{"name": "web", "image": "shop/web:stable", "ports": [8080]}]]),
-    ]
-    """The containers; exactly one in this version."""
+_ENDPOINT = defaults(EndpointSettings)
+_KINDS = ["embedded", "docker"]
 
 
 class UpdateShape(Shape):
@@ -173,95 +52,6 @@ class UpdateShape(Shape):
     """`digest`: whatever the tag points to now."""
     every: PositiveDuration = UpdatePolicy().every_s
     """How often to ask the registry, with some jitter."""
-
-
-def _check_end(hold_s: float | None, *, pause: bool) -> None:
-    """Raise UnfitError unless something says how long it lasts."""
-    if hold_s is None and not pause:
-        raise UnfitError(
-            'has no "hold"', "add hold: 10s, or pause: true to wait for `trafficmgr promote`"
-        )
-
-
-class StepShape(Shape):
-    """One stage of a rollout. It ends by its hold, or, with `pause`, by `trafficmgr promote`."""
-
-    weight: Weight
-    """The candidate's share of the traffic, in per cent; 0 is a preview, in the first step only."""
-    hold: Duration | None = None
-    """How long it stays there."""
-    pause: Flag = False
-    """Whether it waits for `trafficmgr promote`, however long; then the hold is not looked at."""
-    deadline: PositiveDuration | None = None
-    """How long this step may go without progress; by default the rollout's deadline."""
-
-    @model_validator(mode="after")
-    def _has_an_end(self) -> Self:
-        _check_end(self.hold, pause=self.pause)
-        return self
-
-
-class PreviewShape(Shape):
-    """How long a new revision is looked at before everybody gets it."""
-
-    hold: Duration | None = None
-    """How long it is there for `preview.<host>` only."""
-    pause: Flag = False
-    """Whether it waits for `trafficmgr promote`, however long; then the hold is not looked at."""
-
-    @model_validator(mode="after")
-    def _has_an_end(self) -> Self:
-        _check_end(self.hold, pause=self.pause)
-        return self
-
-
-def _default_steps() -> list[StepShape]:
-    steps: tuple[Step, ...] = _ENDPOINT["steps"]
-    return [
-        StepShape.model_validate({"weight": step.weight_pct, "hold": units.shown(step.hold_s)})
-        for step in steps
-    ]
-
-
-class RolloutShape(Shape):
-    """How an endpoint moves to a new revision."""
-
-    strategy: Literal["canary", "blue-green"] = "canary"
-    """`canary`: in steps of rising weight. `blue-green`: all at once, after a preview if any."""
-    steps: Annotated[list[StepShape], AfterValidator(_rising), Field(min_length=1)] = Field(
-        default_factory=_default_steps, examples=[[{"weight": 10, "hold": "30s"}]]
-    )
-    """The stages, with rising weights below 100, which comes by itself; by default 5, 25, 50."""
-    preview: PreviewShape | None = None
-    """With blue-green: how long the new revision is there for `preview.<host>` only."""
-    candidate_replicas: Literal["full", "scaled"] = _ENDPOINT["candidate_replicas"].value
-    """How many groups a new revision starts: all at once, or as many as its next weight needs."""
-    on_newer: Literal["supersede", "queue", "ignore"] = _ENDPOINT["on_newer"].value
-    """What a newer image does to the rollout under way."""
-    min_ready: Duration = _ENDPOINT["min_ready_s"]
-    """How long a new group must stay ready before it counts."""
-    deadline: PositiveDuration = _ENDPOINT["deadline_s"]
-    """How long a rollout may go without progress before it is aborted."""
-    watch: Duration = _ENDPOINT["watch_s"]
-    """How long a promoted revision is watched and goes back by itself if it fails."""
-    keep_previous: Duration = _ENDPOINT["keep_previous_s"]
-    """How long the revision before is kept warm, for an instant undo."""
-
-    @model_validator(mode="after")
-    def _is_of_one_strategy(self) -> Self:
-        if self.strategy == "blue-green" and "steps" in self.model_fields_set:
-            raise UnfitError(
-                "has no place in blue-green, which moves all traffic at once",
-                "remove it; preview: {hold: 30s} looks at the new revision before that",
-                at=("steps",),
-            )
-        if self.strategy == "canary" and self.preview is not None:
-            raise UnfitError(
-                "belongs to blue-green",
-                "write strategy: blue-green, or begin the steps with {weight: 0, hold: 30s}",
-                at=("preview",),
-            )
-        return self
 
 
 class DrainShape(Shape):
@@ -325,6 +115,47 @@ class RegistryShape(Shape):
     """Whether plain http is allowed; on loopback it always is."""
 
 
+class RuntimeShape(Shape):
+    """The engine that runs the groups: its kind, which may stand alone, and where it is."""
+
+    kind: Annotated[Literal["embedded", "docker"], Field(examples=["docker"])]
+    """`embedded`: plain processes, no Docker and no root. `docker`: containers."""
+    host: DockerHost | None = None
+    """Where the Docker engine answers; by default DOCKER_HOST, or /var/run/docker.sock."""
+    pause_image: PauseImage | None = None
+    """The image of the container that holds a group's network; by default our own."""
+
+    @model_validator(mode="after")
+    def _is_dockers(self) -> Self:
+        for key in ("host", "pause_image"):
+            if self.kind != "docker" and getattr(self, key) is not None:
+                hint = "remove it, or write kind: docker"
+                raise UnfitError("belongs to the Docker runtime", hint, at=(key,))
+        return self
+
+
+class SecretShape(Shape):
+    """Where the value of a secret is read from when a group starts: one of `file`, `env`."""
+
+    file: PathText | None = None
+    """A file of trafficmgr's host; as a variable, without the line end at its end."""
+    env: Variable | None = None
+    """A variable of trafficmgr's own environment."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_value(cls, data: Any) -> Any:  # noqa: ANN401  YAML holds anything
+        if isinstance(data, dict):
+            return data
+        hint = "write {file: /run/secrets/token} or {env: TOKEN}; a value has no place here"
+        raise UnfitError("does not say where its value is read from", hint)
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        chosen(self, "file", "env", add="file: /run/secrets/token, or env: TOKEN")
+        return self
+
+
 class ListenShape(Shape):
     """The addresses of the data plane."""
 
@@ -343,19 +174,28 @@ class FileShape(Shape):
     """The addresses of the data plane."""
     advertise: list[Ip] = []
     """What DNS answers for `publish: proxy`; by default the HTTP listen addresses."""
-    address_pool: Pool = DEFAULT_POOL
-    """The loopback network that groups get their addresses from."""
+    address_pool: Pool | None = None
+    """The network that groups get addresses from: 127.77.0.0/16; with Docker 10.213.0.0/16."""
     workers: Workers = Field(default_factory=lambda: worker_count("auto"))
     """How many data-plane processes run; `auto` is one for each CPU that may be used."""
-    runtime: Literal["embedded"] = "embedded"
-    """What runs the groups: `embedded` needs no Docker and no root."""
+    runtime: Annotated[
+        RuntimeShape, BeforeValidator(or_alone("kind")), AlsoAlone(enum=_KINDS, default="embedded")
+    ] = RuntimeShape(kind="embedded")
+    """What runs the groups: `embedded` (plain processes) or `docker`."""
+    keep_logs: Duration = KEEP_LOGS_S
+    """How long the logs of groups that are gone are kept; 0s keeps none."""
     fence: PositiveDuration = _ENDPOINT["fence_s"]
     """How long a worker may take to acknowledge a table before it is restarted."""
-    max_concurrent: Count = _defaults(Fleet)["max_concurrent"]
+    max_concurrent: Count = defaults(Fleet)["max_concurrent"]
     """How many endpoints may have a rollout under way at once; the others wait their turn."""
     zones: list[ZoneShape] = []
     """The DNS zones that are answered."""
     registries: dict[Registry, RegistryShape] = {}
     """Registries that need credentials or plain http."""
+    secrets: Annotated[
+        dict[SecretName, SecretShape],
+        Field(examples=[{"token": {"file": "/run/secrets/token"}}]),
+    ] = {}
+    """Where the values are read from that `value_from` and secret volumes name."""
     endpoints: dict[Name, EndpointShape] = Field(examples=[{"shop": {"hosts": ["shop.apps.test"]}}])
     """The endpoints, by name."""

@@ -94,6 +94,13 @@ def shown(seconds: float) -> str:
     return "".join(parts) or "0s"
 
 
+def shown_size(size_bytes: int) -> str:
+    """Return a size as a person would write it: 268435456 -> "256MiB"."""
+    fitting = [(worth, unit) for unit, worth in BYTES.items() if size_bytes % worth == 0]
+    worth, unit = max(fitting)
+    return f"{size_bytes // worth}{unit}"
+
+
 def _zero(text: str) -> float:
     """Return 0.0 for a number without a unit that needs none, or say which units there are."""
     if Decimal(text) == 0:

@@ -31,6 +31,9 @@ _KINDS = {
 }
 """Pydantic's error type -> predicate and hint."""
 
+_MAPPINGS = ("model_type", "dict_type")
+"""Errors for which an example says more than a rule."""
+
 _NEAR = 0.6
 """How alike two keys must be to be taken for each other; difflib's own default."""
 
@@ -42,11 +45,23 @@ _OWNERS = {
     "ZoneShape": "a zone",
     "RegistryShape": "a registry",
     "EndpointShape": "an endpoint",
+    "InitContainerShape": "a container",
     "ContainerShape": "a container",
+    "VolumeShape": "a volume",
+    "MountShape": "a mount",
+    "EnvShape": "a variable",
+    "ValueFromShape": '"value_from"',
+    "EmptyDirShape": '"empty_dir"',
+    "SecretShape": "a secret",
     "ProbeShape": '"readiness"',
+    "LivenessShape": '"liveness"',
+    "PreStopShape": '"pre_stop"',
     "StepShape": "a step",
 }
 """Shape -> what people call it, where that is not its key."""
+
+
+_NOUNS = {"containers": "container", "init_containers": "init container", "volumes": "volume"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +87,7 @@ def fault_of(error: ErrorDetails, document: Document) -> Fault:
         case "missing":
             return _missing_key(loc, document)
         case "literal_error":
-            return _wrong_word(loc, error, document)
+            return _wrong_word(_as_written(loc, document), error, document)
         case _:
             return _unfit(loc, error, document)
 
@@ -87,13 +102,20 @@ def where(loc: Loc, document: Document) -> str:
     return " of ".join([*words, noun] if noun else words)
 
 
+def _as_written(loc: Loc, document: Document) -> Loc:
+    """Return the place without keys that only we put there: a value that stands alone has none."""
+    while loc and loc not in document.places:
+        loc = loc[:-1]
+    return loc
+
+
 def _unknown_key(loc: Loc, document: Document) -> Fault:
     key, shape = str(loc[-1]), schema.shape_at(loc[:-1])
     around = "at the top level" if len(loc) == 1 else f"in {where(loc[:-1], document)}"
     if key in later.LATER_KEYS.get(shape, ()):
         text = f"`{key}` {around} is not part of this version yet"
         return Fault(loc, text, "remove it", on_key=True, is_harmless=True)
-    hint = later.ELSEWHERE.get(key) or _nearest_key(key, shape)
+    hint = later.hint_of(shape, key) or _nearest_key(key, shape)
     return Fault(loc, f'unknown key "{key}" {around}', hint, on_key=True, is_harmless=True)
 
 
@@ -119,29 +141,32 @@ def _missing_key(loc: Loc, document: Document) -> Fault:
 
 def _wrong_word(loc: Loc, error: ErrorDetails, document: Document) -> Fault:
     key, value = str(loc[-1]), error["input"]
-    kind = value.get("kind", "") if isinstance(value, dict) else str(value)
-    if kind in later.LATER_VALUES.get(key, ()):
-        text = f"{where(loc, document)}: `{kind}` is not part of this version yet"
+    if str(value) in later.LATER_VALUES.get(key, ()):
+        text = f"{where(loc, document)}: `{value}` is not part of this version yet"
     else:
         text = f"{where(loc, document)} is not a word that it takes"
-    return Fault(loc, text, f"write {error['ctx']['expected'].replace(chr(39), '')}")
+    words = error["ctx"]["expected"].replace("'", "")
+    return Fault(loc, text, later.VALUES_ELSEWHERE.get(str(value)) or f"write {words}")
 
 
 def _unfit(loc: Loc, error: ErrorDetails, document: Document) -> Fault:
     context: dict[str, Any] = error.get("ctx", {})
     reason = context.get("error")
     is_key = bool(loc) and loc[-1] == "[key]"
-    loc = loc[:-1] if is_key else loc
+    loc = loc[:-1] if is_key else _as_written(loc, document)
     predicate, hint = _KINDS.get(error["type"], (f"can't be used: {error['msg']}", ""))
     if isinstance(reason, UnfitError):
         predicate, hint, loc = reason.predicate, reason.hint, (*loc, *reason.at)
     written = document.place(loc).written
     if error["type"] == "int_type" and written.isdigit():
         hint = f"write it without quotes: {written}"
-    hint = hint.replace("{written}", written) if written else hint.partition("{written}")[0]
+    if "{written}" in hint:
+        hint = hint.replace("{written}", written) if written else ""
     for name, bound in context.items():
         hint = hint.replace(f"{{{name}}}", f"{bound:g}" if isinstance(bound, float) else str(bound))
-    return Fault(loc, f"{where(loc, document)} {predicate}", hint or _example(loc), on_key=is_key)
+    if error["type"] in _MAPPINGS or not hint:
+        hint = _example(error["loc"]) or hint
+    return Fault(loc, f"{where(loc, document)} {predicate}", hint, on_key=is_key)
 
 
 def _example(loc: Loc) -> str:
@@ -158,8 +183,10 @@ def _noun(loc: Loc, document: Document) -> str:
             return f'registry "{name}"'
         case ("zones", int(index)):
             return _named("zone", index, document.at((*loc, "name")))
-        case ("endpoints", _, "group", "containers", int(index)):
-            return _named("container", index, document.at((*loc, "name")))
+        case ("secrets", str(name)):
+            return f'secret "{name}"'
+        case ("endpoints", _, "group", "containers" | "init_containers" | "volumes", int(index)):
+            return _named(_NOUNS[str(loc[3])], index, document.at((*loc, "name")))
         case _:
             return ""
 

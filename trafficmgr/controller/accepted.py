@@ -25,11 +25,15 @@ log = structlog.get_logger()
 
 
 class Accepted(Noun):
-    """A config: the file it was read from, and what that held. `run` names the supervisor."""
+    """A config: the file it was read from, and what that held. `run` names the supervisor.
+
+    `is_ending` says that an operator wants all groups drained and the service ended.
+    """
 
     run: str
     path: str
     text: str
+    is_ending: bool = False
 
 
 def settings_at_start(state_dir: Path, file: Path) -> Settings:
@@ -59,6 +63,24 @@ def keep(state_dir: Path, path: Path, data: bytes) -> None:
     text = data.decode()  # what passed the loader is UTF-8
     kept = Accepted(run=_run(state_dir), path=str(path.absolute()), text=text)
     replace_file(state_dir / NAME, msgspec.json.encode(kept), mode=0o600)  # `env` may have secrets
+
+
+def keep_ending(state_dir: Path) -> None:
+    """Let every later controller of this run go on with draining all groups.
+
+    Raises:
+        OSError: It can't be written; a controller that is killed now would deploy again.
+    """
+    kept = _kept(state_dir)
+    if kept is not None:
+        ending = msgspec.json.encode(kept.but(is_ending=True))
+        replace_file(state_dir / NAME, ending, mode=0o600)
+
+
+def is_ending(state_dir: Path) -> bool:
+    """Whether this run was told to drain all groups and end."""
+    kept = _kept(state_dir)
+    return kept is not None and kept.is_ending and kept.run == _run(state_dir)
 
 
 def _kept(state_dir: Path) -> Accepted | None:

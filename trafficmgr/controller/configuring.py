@@ -1,7 +1,7 @@
 """A running service gets another config: all of it or nothing.
 
     1. read it as a whole; a mistake anywhere and nothing is changed
-    2. refuse what needs a restart
+    2. refuse what needs a restart, and what would leave groups without their secrets
     3. keep it where the next controller starts from (accepted.py)
     4. tell the single writer, workers, registry and poller what is different
 
@@ -11,7 +11,7 @@ it again is harmless.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import structlog
@@ -22,11 +22,12 @@ from trafficmgr.controller import accepted
 from trafficmgr.controller.images import ImageWatch
 from trafficmgr.controller.link import Link
 from trafficmgr.controller.loop import Loop
-from trafficmgr.controller.plan import Changed, Fate, Plan, compared
+from trafficmgr.controller.plan import Changed, Fate, Needed, Plan, compared
 from trafficmgr.controller.ports import Clock
 from trafficmgr.core.errors import NotPossibleNowError, TrafficmgrError
 from trafficmgr.core.events import EndpointRemoved, Event, LimitsApplied, SettingsApplied
 from trafficmgr.core.fleet import Fleet
+from trafficmgr.core.template import short
 from trafficmgr.registry.credentials import RegistryAccess
 from trafficmgr.registry.images import Images
 from trafficmgr.registry.poller import Poller
@@ -50,7 +51,21 @@ class Configuring:
         images: ImageWatch,
         poller: Poller,
         registries: Images,
+        follow: Callable[[Settings], None] = lambda _: None,
     ) -> None:
+        """Hold them.
+
+        Args:
+            settings: Those that count at the start.
+            loop: The single writer.
+            clock: The clock of its events.
+            link: The workers.
+            images: Who hears of new images.
+            poller: Who asks for them.
+            registries: How registries are reached.
+            follow: Called with settings as soon as they count: for what else goes by them
+                (`keep_logs`, `secrets`).
+        """
         self.settings = settings
         self._loop = loop
         self._clock = clock
@@ -58,6 +73,7 @@ class Configuring:
         self._images = images
         self._poller = poller
         self._registries = registries
+        self._follow = follow
         self._one_at_a_time = asyncio.Lock()
 
     # -- at the start -------------------------------------------------------------------------
@@ -88,7 +104,8 @@ class Configuring:
 
         Raises:
             ConfigError: The config can't be used. Nothing is changed.
-            NotPossibleNowError: It changes what needs a restart. Nothing is changed.
+            NotPossibleNowError: It changes what needs a restart, or removes a secret that groups
+                may yet be started with. Nothing is changed.
             TrafficmgrError: It can't be kept on disk. Nothing is changed.
         """
         async with self._one_at_a_time:
@@ -96,6 +113,8 @@ class Configuring:
             plan = compared(self.settings, new, self._loop.fleet)
             if plan.restart:
                 raise NotPossibleNowError(_needs_restart(path, plan.restart))
+            if plan.needed:
+                raise NotPossibleNowError(_needs_secrets(path, plan.needed))
             await self._keep(path, data)
             await self._carry_out(new)
             _log(path, plan)
@@ -113,6 +132,7 @@ class Configuring:
     async def _carry_out(self, new: Settings) -> None:
         """Tell everybody what is different. Settings go before what depends on them."""
         old, self.settings = self.settings, new
+        self._follow(new)  # a group that starts from here on reads its secrets as they are now
         for name in old.endpoints.keys() - new.endpoints.keys():
             self._images.unwatch(name)
         await self._tell(list(_wanted(new, self._loop.fleet, self._clock())))
@@ -180,7 +200,7 @@ def _polled(config: EndpointConfig | None) -> frozenset[Polled]:
     if config is None:
         return frozenset()
     every_s = config.update.every_s
-    return frozenset((c.image, c.tag, every_s) for c in config.settings.template.containers)
+    return frozenset((c.image, c.tag, every_s) for c in config.settings.template.every_container())
 
 
 def _needs_restart(path: Path, changed: tuple[Changed, ...]) -> str:
@@ -190,6 +210,18 @@ def _needs_restart(path: Path, changed: tuple[Changed, ...]) -> str:
     return (
         f"{path} changes {keys}, which needs a restart. Nothing is changed, and traffic flows on."
         f" To change it, `trafficmgr stop` and then `trafficmgr run -c {path}`; groups run on."
+    )
+
+
+def _needs_secrets(path: Path, needed: tuple[Needed, ...]) -> str:
+    named = " and ".join(
+        f'secret "{one.secret}", with which revision {short(one.revision)} of {one.endpoint} runs'
+        for one in needed
+    )
+    return (
+        f"{path} no longer has {named}. If one of its groups were lost, none could take its place."
+        f" Nothing is changed, and traffic flows on. Leave the secret there until no group runs"
+        f" with it, and remove it then (`trafficmgr status` has the revisions)."
     )
 
 

@@ -14,6 +14,7 @@ import structlog
 
 from trafficmgr.controller import faults
 from trafficmgr.controller.ports import Clock, Supervisor, Tell, Workers
+from trafficmgr.controller.secrets import ReadSecrets
 from trafficmgr.core.commands import (
     AnyCommand,
     PublishTable,
@@ -44,6 +45,7 @@ class Hands:
         tell: Tell,
         clock: Clock,
         instance: str,
+        secrets: ReadSecrets,
     ) -> None:
         self._tasks = tasks
         self._runtime = runtime
@@ -52,6 +54,7 @@ class Hands:
         self._tell = tell
         self._clock = clock
         self._instance = instance
+        self._secrets = secrets
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._published: dict[str, int] = {}
         self._restarted: set[str] = set()
@@ -87,7 +90,7 @@ class Hands:
         faults.passed("before start")
         try:
             await _retried(
-                lambda: self._runtime.start(self._spec(command)),
+                lambda: self._start_once(command),
                 RuntimeUnknownError,
                 lambda unknown: self._delayed(command, unknown),
             )
@@ -100,6 +103,11 @@ class Hands:
         else:
             faults.passed("after start")
             await self._tell(GroupStarted(at=self._clock(), endpoint=endpoint, group=group))
+
+    async def _start_once(self, command: StartGroup) -> None:
+        """Start it with the values that its secrets have now; nobody else gets to see them."""
+        secrets = await self._secrets(command.revision.template)
+        await self._runtime.start(self._spec(command), secrets)
 
     async def _stop(self, command: StopGroup) -> None:
         starting = self._under_way.get(f"start {command.group}")

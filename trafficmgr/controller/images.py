@@ -51,7 +51,7 @@ class ImageWatch:
     def watch(self, settings: EndpointSettings) -> frozenset[Key]:
         """Make revisions of an endpoint from now on; return the images to poll for it."""
         self._endpoints[settings.name] = settings
-        return frozenset((c.image, c.tag) for c in settings.template.containers)
+        return frozenset((c.image, c.tag) for c in settings.template.every_container())
 
     def unwatch(self, endpoint: str) -> None:
         """Make no more revisions of an endpoint; if it comes back, its first is told again."""
@@ -71,12 +71,15 @@ class ImageWatch:
         self._seen[repository, tag] = resolved
         async with asyncio.TaskGroup() as telling:
             for settings in self._endpoints.values():
-                if any((c.image, c.tag) == (repository, tag) for c in settings.template.containers):
+                if any(
+                    (c.image, c.tag) == (repository, tag)
+                    for c in settings.template.every_container()
+                ):
                     telling.create_task(self._tell_newest(settings))
 
     async def _tell_newest(self, settings: EndpointSettings) -> None:
         images = []
-        for container in settings.template.containers:
+        for container in settings.template.every_container():
             seen = self._seen.get((container.image, container.tag))
             if seen is None:
                 return

@@ -50,6 +50,7 @@ class Link:
         self._tell = tell
         self._clock = clock
         self._tables: dict[str, Table] = {}
+        self._publishing = asyncio.Lock()
         self._zones: Zones | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -58,17 +59,23 @@ class Link:
     async def publish(self, table: Table) -> None:
         """Write the table's file, then send it to every connected worker.
 
+        One after another: a table that a newer one has overtaken is left out.
+
         Raises:
             OSError: The file can't be written. Nothing was sent: a worker that starts anew must
                 never serve an older table than one that was there before it.
         """
-        path = self._tables_dir / f"{table.endpoint}.table"
-        await asyncio.to_thread(replace_file, path, encode_table(table))
-        faults.passed("during publish")
-        if _weights(self._tables.get(table.endpoint)) != _weights(table):
-            self.ledger.cut(table.endpoint, table.generation)
-        self._tables[table.endpoint] = table
-        self._send_all(TableSent(table=table))
+        async with self._publishing:
+            known = self._tables.get(table.endpoint)
+            if known is not None and known.generation > table.generation:
+                return
+            path = self._tables_dir / f"{table.endpoint}.table"
+            await asyncio.to_thread(replace_file, path, encode_table(table))
+            faults.passed("during publish")
+            if _weights(known) != _weights(table):
+                self.ledger.cut(table.endpoint, table.generation)
+            self._tables[table.endpoint] = table
+            self._send_all(TableSent(table=table))
 
     async def publish_zones(self, zones: tuple[Zone, ...], advertise: tuple[str, ...]) -> None:
         """Write the zones' file under the next generation, then send it to every worker."""

@@ -7,6 +7,7 @@
 """
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -14,7 +15,13 @@ import structlog
 from trafficmgr.config.settings import Settings
 from trafficmgr.controller.loop import Loop
 from trafficmgr.controller.ports import Clock
-from trafficmgr.core.events import ControllerStarted, GroupEnded
+from trafficmgr.core.events import (
+    ControllerStarted,
+    EngineFound,
+    EngineLost,
+    GroupCompleted,
+    GroupEnded,
+)
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import GroupPhase
 from trafficmgr.runtimes.contract import (
@@ -25,6 +32,8 @@ from trafficmgr.runtimes.contract import (
     RuntimeUnknownError,
 )
 
+TOUCH_S = 2.0
+"""How often the engine is asked whether it is there; a list costs it some milliseconds."""
 SWEEP_AFTER_S = 60.0
 """How long a leftover may live: longer than any start that may just be under way."""
 
@@ -46,19 +55,33 @@ async def begin(loop: Loop, clock: Clock, *, boot_id: str, slots: int, settings:
     )
 
 
-async def observe(loop: Loop, clock: Clock, runtime: Runtime) -> None:
-    """Compare what should run with what does."""
-    found = {status.group: status for status in await _listed(runtime)}
+async def observe(loop: Loop, clock: Clock, runtime: Runtime) -> bool:
+    """Compare what should run with what does; False if the engine can't be asked (promise 12)."""
+    try:
+        found = {status.group: status for status in await runtime.list()}
+    except RuntimeUnknownError as unknown:
+        await _lost(loop, clock, unknown)
+        return False
     for state in loop.fleet.endpoints.values():
         for group in state.groups:
             if group.phase is not GroupPhase.started:
                 continue
-            status = found.get(group.id)
-            if status is None or status.state is not GroupState.running:
-                reason = status.reason if status else "it was gone when the controller came back"
-                await loop.tell(
-                    GroupEnded(at=clock(), endpoint=state.name, group=group.id, reason=reason)
-                )
+            status = found.get(group.id) or GroupStatus(
+                group=group.id,
+                endpoint=state.name,
+                state=GroupState.exited,
+                reason="it was gone when the controller came back",
+            )
+            if status.state is not GroupState.running:
+                await loop.tell(_ended(status, clock()))
+    return True
+
+
+async def _lost(loop: Loop, clock: Clock, unknown: RuntimeUnknownError) -> None:
+    """Say it once; it is told again and again, because endpoints may have come meanwhile."""
+    if not any(state.is_engine_away for state in loop.fleet.endpoints.values()):
+        log.warning("engine_lost", reason=str(unknown))
+    await loop.tell(EngineLost(at=clock(), reason=str(unknown)))
 
 
 def forget_tables(state_dir: Path, fleet: Fleet) -> None:
@@ -106,10 +129,59 @@ async def _listed(runtime: Runtime) -> tuple[GroupStatus, ...]:
 
 
 async def hear_ends(loop: Loop, clock: Clock, runtime: Runtime) -> None:
-    """Tell of every group that ends by itself, until cancelled."""
+    """Tell of every group that ends or completes by itself, until cancelled."""
     async for status in runtime.watch():
-        await loop.tell(
-            GroupEnded(
-                at=clock(), endpoint=status.endpoint, group=status.group, reason=status.reason
-            )
-        )
+        await loop.tell(_ended(status, clock()))
+
+
+def _ended(status: GroupStatus, now: float) -> GroupEnded | GroupCompleted:
+    endpoint, group, reason = status.endpoint, status.group, status.reason
+    if status.state is GroupState.exited:
+        return GroupEnded(at=now, endpoint=endpoint, group=group, reason=reason)
+    return GroupCompleted(
+        at=now,
+        endpoint=endpoint,
+        group=group,
+        reason=reason,
+        is_success=all(one.exit_code == 0 for one in status.containers),
+    )
+
+
+async def keep_in_touch(
+    loop: Loop,
+    clock: Clock,
+    runtime: Runtime,
+    *,
+    is_known: bool,
+    found: Callable[[], None],
+    every_s: float = TOUCH_S,
+) -> None:
+    """Ask the engine every few seconds, so that decisions know when it is away; until cancelled.
+
+    Args:
+        loop: Is told.
+        clock: Seconds on CLOCK_BOOTTIME.
+        runtime: The engine.
+        is_known: Whether it was looked at already.
+        found: Called each time when it was looked at after it was away, before that is told.
+        every_s: How often.
+    """
+    while True:
+        await asyncio.sleep(every_s)
+        was_known, is_known = is_known, await _is_there(loop, clock, runtime, is_known=is_known)
+        if is_known and not was_known:
+            found()
+            log.info("engine_found")
+            await loop.tell(EngineFound(at=clock()))
+
+
+async def _is_there(loop: Loop, clock: Clock, runtime: Runtime, *, is_known: bool) -> bool:
+    """Ask; after an absence look at everything, because ends that nobody saw must be told."""
+    if not is_known:
+        return await observe(loop, clock, runtime)
+    try:
+        await runtime.list()
+    except RuntimeUnknownError as unknown:
+        await _lost(loop, clock, unknown)
+        return False
+    return True

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.template import ImageDigest
 from trafficmgr.registry.client import RegistryClient
-from trafficmgr.registry.credentials import RegistryAccess
+from trafficmgr.registry.credentials import Credentials, RegistryAccess, find_credentials
 from trafficmgr.registry.errors import (
     NotFoundError,
     RegistryError,
@@ -115,6 +115,15 @@ class Images:
         """
         client, name = self._client(repository)
         return await client.digest(name, tag)
+
+    async def credentials(self, repository: str) -> Credentials | None:
+        """Return who to log in as for a repository; None is nobody.
+
+        Raises:
+            AccessDeniedError: There are credentials, but they can't be read.
+        """
+        registry, path = split_repository(repository)
+        return await find_credentials(registry, path, self._access.get(registry, RegistryAccess()))
 
     async def resolve(self, repository: str, tag: str) -> Resolved:
         """Return what a tag names now, for this machine.

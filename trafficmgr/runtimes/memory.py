@@ -1,19 +1,31 @@
 """A runtime whose processes are imaginary, for tests of those who use runtimes.
 
 It passes the same conformance suite as the real ones (tests/runtimes/conformance.py), and has
-hooks that make imaginary processes do what real ones do: `end`, `say`, `fail_next_start`, `lag`.
-The groups live in a `MemoryWorld`; a second runtime on the same world is a new controller.
+hooks that make imaginary processes do what real ones do: `end`, `say`, `fail_next_start`, `lag`,
+`is_away`. The groups live in a `MemoryWorld`; a second runtime on the same world is a new
+controller. Containers of a group are all imaginary in the same way; `exec` runs one command, echo.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from trafficmgr.runtimes.contract import (
+    BEHAVIOURS,
+    EVERYTHING,
+    NO_SECRETS,
+    ContainerState,
+    ContainerStats,
+    ContainerStatus,
+    ExecSession,
     GroupSpec,
     GroupState,
     GroupStatus,
+    LogQuery,
     Runtime,
     RuntimeFailure,
+    RuntimeUnknownError,
+    Secrets,
+    ending,
 )
 
 
@@ -22,6 +34,8 @@ class MemoryWorld:
 
     def __init__(self) -> None:
         self.specs: dict[str, GroupSpec] = {}
+        self.secrets: dict[str, Secrets] = {}
+        self.is_away = False
         self.statuses: dict[str, GroupStatus] = {}
         self.logs: dict[str, list[bytes]] = {}
         self.listeners: list[asyncio.Queue[GroupStatus]] = []
@@ -38,6 +52,10 @@ class MemoryWorld:
             endpoint=spec.endpoint,
             state=GroupState.running,
             pid=self.last_pid,
+            containers=tuple(
+                ContainerStatus(name=one.name, state=ContainerState.running, pid=self.last_pid)
+                for one in spec.template.containers
+            ),
         )
 
 
@@ -58,9 +76,17 @@ class MemoryRuntime(Runtime):
 
     # -- hooks for tests --------------------------------------------------------------------------
 
-    async def end(self, group: str, reason: str) -> None:
-        """Let a running group end by itself."""
-        status = self.world.statuses[group].but(state=GroupState.exited, reason=reason, pid=None)
+    async def end(self, group: str, reason: str, *, code: int = 1) -> None:
+        """Let all containers of a running group end by themselves."""
+        policy = self.world.specs[group].template.restart
+        known = self.world.statuses[group]
+        containers = tuple(
+            one.but(state=ContainerState.terminated, exit_code=code, pid=None)
+            for one in known.containers
+        )
+        status = known.but(
+            state=ending(policy, containers), reason=reason, pid=None, containers=containers
+        )
         self.world.statuses[group] = status
         for listener in self.world.listeners:
             listener.put_nowait(status)
@@ -77,13 +103,21 @@ class MemoryRuntime(Runtime):
 
     # -- the contract -----------------------------------------------------------------------------
 
-    async def start(self, spec: GroupSpec) -> str:
+    @property
+    def gaps(self) -> Mapping[str, str]:
+        """Return that nothing here is real."""
+        return dict.fromkeys(BEHAVIOURS, "the processes are imaginary")
+
+    async def start(self, spec: GroupSpec, secrets: Secrets = NO_SECRETS) -> str:
         """Start the group; see the contract."""
+        self._fail_if_away()
         async with self._turns.setdefault(spec.group, asyncio.Lock()):
             try:
                 async with asyncio.timeout(None) as scope:
                     self._starting[spec.group] = scope
-                    return await self._start(spec)
+                    address = await self._start(spec)
+                    self.world.secrets[spec.group] = secrets
+                    return address
             except TimeoutError:
                 raise RuntimeFailure(
                     f"memory: group {spec.group} was told to stop while it was starting. "
@@ -104,6 +138,7 @@ class MemoryRuntime(Runtime):
 
     async def list(self) -> tuple[GroupStatus, ...]:
         """Return every group of the world."""
+        self._fail_if_away()
         return tuple(self.world.statuses.values())
 
     async def watch(self) -> AsyncIterator[GroupStatus]:
@@ -111,8 +146,9 @@ class MemoryRuntime(Runtime):
         while True:
             yield await self._ended.get()
 
-    async def logs(self, group: str, *, tail: int | None, follow: bool) -> AsyncIterator[bytes]:
-        """Yield what the group said."""
+    async def logs(self, group: str, query: LogQuery = EVERYTHING) -> AsyncIterator[bytes]:
+        """Yield what the group said; no line knows when."""
+        tail, follow = query.tail, query.is_followed
         lines = self.world.logs.get(group)
         if lines is None:
             raise RuntimeFailure(f'memory: there is no group "{group}", and no logs of it.')
@@ -126,6 +162,27 @@ class MemoryRuntime(Runtime):
             async with self.world.changed:
                 if len(lines) == seen and self._runs(group):
                     await self.world.changed.wait()
+
+    async def exec(
+        self, group: str, container: str, command: tuple[str, ...], *, has_tty: bool = False
+    ) -> ExecSession:
+        """Run `echo WORDS` or `exit CODE`; there is no other command here."""
+        if not self._runs(group):
+            raise RuntimeFailure(f'memory: there is no running group "{group}" to run it in.')
+        return _Echo(command, has_tty=has_tty, container=container)
+
+    async def stats(self, group: str) -> tuple[ContainerStats, ...]:
+        """Return imaginary figures."""
+        status = self.world.statuses.get(group)
+        if status is None:
+            raise RuntimeFailure(f'memory: there is no group "{group}".')
+        return tuple(
+            ContainerStats(name=one.name, cpu_s=1.5, memory_bytes=2**20)
+            for one in status.containers
+        )
+
+    def keep_logs(self, seconds: float) -> None:
+        """Do nothing: what was said in memory is kept as long as the world."""
 
     async def close(self) -> None:
         """Let go of the world, which goes on."""
@@ -146,6 +203,10 @@ class MemoryRuntime(Runtime):
             self.world.put(spec)
         return self.world.specs[spec.group].address
 
+    def _fail_if_away(self) -> None:
+        if self.world.is_away:
+            raise RuntimeUnknownError("memory: the engine is away. It is asked again.")
+
     def _fail_if_told(self, spec: GroupSpec) -> None:
         reason, self._fail_reason = self._fail_reason, ""
         if reason:
@@ -158,3 +219,36 @@ class MemoryRuntime(Runtime):
     async def _tell_followers(self) -> None:
         async with self.world.changed:
             self.world.changed.notify_all()
+
+
+class _Echo(ExecSession):
+    """A command that is over before it began."""
+
+    def __init__(self, command: tuple[str, ...], *, has_tty: bool, container: str) -> None:
+        self._command = command
+        self._sent = [b"tty\n"] if has_tty else []
+        self._where = container
+
+    async def send(self, data: bytes) -> None:
+        """Keep what is written to it."""
+        self._sent.append(data)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Keep the size."""
+        self._sent.append(f"{rows}x{columns}\n".encode())
+
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield its words, then all that was sent to it."""
+        if self._command[0] == "echo":
+            yield 1, " ".join(self._command[1:]).encode() + b"\n"
+        else:
+            yield 2, f"{self._where}: {self._command[0]}\n".encode()
+        for data in self._sent:
+            yield 1, data
+
+    async def exit_code(self) -> int:
+        """Return 0, or what `exit` was given."""
+        return int(self._command[1]) if self._command[0] == "exit" else 0
+
+    async def close(self) -> None:
+        """Do nothing: it is over."""

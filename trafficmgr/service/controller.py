@@ -13,6 +13,7 @@ from trafficmgr.admin.house import LiveHouse, brief_digest, image_views
 from trafficmgr.admin.reports import LiveReports
 from trafficmgr.config.settings import Settings
 from trafficmgr.controller import recovery
+from trafficmgr.controller.accepted import is_ending
 from trafficmgr.controller.configuring import Configuring
 from trafficmgr.controller.hands import Hands
 from trafficmgr.controller.images import ImageWatch
@@ -22,6 +23,7 @@ from trafficmgr.controller.loop import Loop, Mind
 from trafficmgr.controller.ports import boottime
 from trafficmgr.controller.prober import Prober
 from trafficmgr.controller.receipts import ReceiptBook, wall_clock
+from trafficmgr.controller.secrets import SecretStore
 from trafficmgr.controller.supervision import Supervision
 from trafficmgr.core.commands import AnyCommand
 from trafficmgr.core.errors import TrafficmgrError
@@ -68,7 +70,8 @@ class Controller:
         self.loop = Loop(mind=mind, journal=journal, clock=boottime, act=self.act, look=self.look)
         tell = self.loop.tell
         self.link = Link(state_dir=settings.state_dir, tell=tell, clock=boottime)
-        self.prober = Prober(tasks=tasks, tell=tell, clock=boottime)
+        self.secrets = SecretStore(settings.secrets)
+        self.prober = Prober(tasks=tasks, tell=tell, clock=boottime, runtime=runtime)
         self.kernel = KernelWatch(tell=tell, clock=boottime)
         self.images = ImageWatch(tell=tell, clock=boottime)
         self.poller = Poller(images, on_seen=self.images.on_seen, on_trouble=_no_news)
@@ -80,6 +83,7 @@ class Controller:
             images=self.images,
             poller=self.poller,
             registries=images,
+            follow=self.follow,
         )
         self.book = ReceiptBook(
             store=journal, ledger=self.link.ledger, clock=boottime, wall=wall_clock
@@ -97,6 +101,7 @@ class Controller:
             tell=self.loop.tell,
             clock=boottime,
             instance=self.instance,
+            secrets=self.secrets.read,
         )
 
     def _made_house(self) -> LiveHouse:
@@ -113,6 +118,11 @@ class Controller:
             listen=self.supervision.listen,
             tasks=self.tasks,
         )
+
+    def follow(self, settings: Settings) -> None:
+        """Go by other settings in what nobody decides about."""
+        self.secrets.use(settings.secrets)
+        self.runtime.keep_logs(settings.keep_logs_s)
 
     def act(self, commands: tuple[AnyCommand, ...]) -> None:
         """Let the hands act, once the world was looked at."""
@@ -140,9 +150,12 @@ class Controller:
             settings=settings,
         )
         await self.supervision.catch_up(loop.tell, self.link)
-        await recovery.observe(loop, boottime, self.runtime)
-        self.is_acting = True
-        await self.configuring.tell_all()
+        is_known = await recovery.observe(loop, boottime, self.runtime)
+        self.is_acting = is_known
+        if is_ending(settings.state_dir):
+            await self.house.stop(groups=True)
+        else:
+            await self.configuring.tell_all()
         recovery.forget_tables(settings.state_dir, loop.fleet)
         for state in loop.fleet.endpoints.values():
             await self.link.publish(state.table)
@@ -150,6 +163,7 @@ class Controller:
         self.images.know(loop.fleet)
         tasks.create_task(self.supervision.listen_on(loop.tell, self.link), name="supervision")
         tasks.create_task(recovery.hear_ends(loop, boottime, self.runtime), name="ends")
+        tasks.create_task(self.keep_in_touch(is_known=is_known), name="touch")
         tasks.create_task(recovery.sweep(loop, self.runtime), name="sweep")
         tasks.create_task(self.journal.compact(KEPT_EVENTS), name="compact")
         tasks.create_task(self.kernel.run(), name="kernel")
@@ -163,6 +177,16 @@ class Controller:
             pid=os.getpid(),
             endpoints=len(settings.endpoints),
             config=settings.path,
+        )
+
+    async def keep_in_touch(self, *, is_known: bool) -> None:
+        """Know whether the engine is there, until cancelled; the hands begin once it was seen."""
+
+        def found() -> None:
+            self.is_acting = True
+
+        await recovery.keep_in_touch(
+            self.loop, boottime, self.runtime, is_known=is_known, found=found
         )
 
     async def serve_workers(self) -> None:
@@ -209,7 +233,7 @@ class Controller:
 
     def is_registry_failing(self, endpoint: str) -> bool:
         """Return whether the last look at one of an endpoint's images failed."""
-        containers = self.loop.fleet.endpoints[endpoint].settings.template.containers
+        containers = self.loop.fleet.endpoints[endpoint].settings.template.every_container()
         wanted = {(container.image, container.tag) for container in containers}
         return any(
             image.trouble and (image.repository, image.tag) in wanted

@@ -3,8 +3,14 @@
 Another engine is another case, and a function that opens it, here and nowhere else.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import assert_never
 
 from trafficmgr.config.settings import Settings
 from trafficmgr.core.template import ImageDigest
@@ -15,9 +21,14 @@ from trafficmgr.registry.errors import (
     StoreError,
 )
 from trafficmgr.registry.images import Images
+from trafficmgr.registry.store import BlobStore
 from trafficmgr.runtimes.contract import Runtime, RuntimeFailure, RuntimeUnknownError
+from trafficmgr.runtimes.docker import DockerRuntime
 from trafficmgr.runtimes.embedded import EmbeddedRuntime, pool
 from trafficmgr.wire.images import LocalImage
+
+DOCKER_SOCKET = "unix:///var/run/docker.sock"
+"""Where Docker listens if neither the config nor DOCKER_HOST says otherwise."""
 
 
 def opened_runtime(
@@ -33,23 +44,83 @@ def opened_runtime(
     Raises:
         RuntimeFailure: At its begin, if this installation can't use the engine at all.
     """
-    match settings.runtime:
+    match settings.runtime.kind:
         case "embedded":
             return _embedded(settings, instance, images)
+        case "docker":
+            return _docker(settings, instance, images)
         case unknown:
-            raise AssertionError(f"config/shape.py lets no runtime {unknown!r} through")
+            assert_never(unknown)
+
+
+def gaps_of(settings: Settings) -> Mapping[str, str]:
+    """Open the runtime of a config for a moment; return behaviour -> why not here.
+
+    Raises:
+        RuntimeFailure: It can't be used, or does not answer.
+    """
+
+    async def asked() -> Mapping[str, str]:
+        with tempfile.TemporaryDirectory() as folder:
+            store = BlobStore(Path(folder) / "store")
+            passing = replace(settings, state_dir=Path(folder))
+            try:
+                async with opened_runtime(
+                    passing, instance="doctor", images=Images(store, {})
+                ) as runtime:
+                    await runtime.list()
+                    return dict(runtime.gaps)
+            finally:
+                store.close()
+
+    return asyncio.run(asked())
 
 
 @asynccontextmanager
 async def _embedded(settings: Settings, instance: str, images: Images) -> AsyncIterator[Runtime]:
     with pool.locked(settings.address_pool):
         runtime = EmbeddedRuntime(
-            state_dir=settings.state_dir, instance=instance, pull=_Pull(images)
+            state_dir=settings.state_dir,
+            instance=instance,
+            pull=_Pull(images),
+            keep_logs_s=settings.keep_logs_s,
         )
         try:
             yield runtime
         finally:
             await runtime.close()
+
+
+@asynccontextmanager
+async def _docker(settings: Settings, instance: str, images: Images) -> AsyncIterator[Runtime]:
+    engine = settings.runtime
+    runtime = DockerRuntime(
+        base_url=engine.host or os.environ.get("DOCKER_HOST") or DOCKER_SOCKET,
+        instance=instance,
+        address_pool=settings.address_pool,
+        state_dir=settings.state_dir,
+        keep_logs_s=settings.keep_logs_s,
+        credentials=_Credentials(images),
+        pause_image=engine.pause_image,
+    )
+    try:
+        yield runtime
+    finally:
+        await runtime.close()
+
+
+class _Credentials:
+    """Who to log in as, as a runtime wants it that pulls by itself."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    async def __call__(self, repository: str) -> tuple[str, str] | None:
+        try:
+            found = await self._images.credentials(repository)
+        except RegistryError as error:
+            raise RuntimeFailure(str(error)) from error
+        return None if found is None else (found.username, found.password)
 
 
 class _Pull:

@@ -4,7 +4,9 @@
    and leaves with exit.json.
 2. A shim that is stuck past the grace is killed, with the application's process group.
 3. A shim that was killed by others left the application behind: the same signal, grace and
-   SIGKILL from here. What left the process group is found by its mark (`identity.marked`).
+   SIGKILL from here. What left the process group is found by its control group, or where there is
+   none by its mark (`identity.marked`).
+4. What else runs in the container is killed: commands of `exec` are no descendants of the shim.
 
 All of it is by verified identity; processes of another boot are not even looked for.
 """
@@ -17,11 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from trafficmgr.runtimes.contract import RuntimeFailure
-from trafficmgr.runtimes.embedded import identity
+from trafficmgr.runtimes.embedded import identity, shimgroup
 from trafficmgr.runtimes.embedded.files import write_file
 from trafficmgr.runtimes.embedded.folders import ContainerFolder
 from trafficmgr.runtimes.embedded.identity import Identity, ProcessId
 from trafficmgr.runtimes.embedded.launch import START_DEADLINE_S
+from trafficmgr.runtimes.embedded.process import ProcessSpec
 
 MARGIN_S = 7.0
 """How much longer than its grace a shim may take: 5 s for those it killed, 2 s for the disk."""
@@ -44,7 +47,9 @@ async def end(container: ContainerFolder) -> None:
     if identity.send(found.shim, signal.SIGTERM):
         await _end_shim(found, grace_s)
     if container.exit() is None and process is not None:
-        await _end_orphans(found, process.mark, process.stop_signal, grace_s)
+        await _end_orphans(found, process, grace_s)
+    if process is not None:
+        await _kill_rest(found, process)
     left = [one.pid for one in (found.shim, found.app) if identity.is_alive(one)]
     if left:
         raise RuntimeFailure(
@@ -83,21 +88,33 @@ async def _end_shim(found: Identity, grace_s: float) -> None:
     await gone(found.shim, KILL_PATIENCE_S)
 
 
-async def _end_orphans(found: Identity, mark: str, stop_signal: int, grace_s: float) -> None:
+async def _end_orphans(found: Identity, process: ProcessSpec, grace_s: float) -> None:
     """End what a killed shim left behind."""
-    if identity.send_group(found.app, stop_signal):
+    if identity.send_group(found.app, process.stop_signal):
         await gone(found.app, grace_s)
     identity.send_group(found.app, signal.SIGKILL)
+
+
+async def _kill_rest(found: Identity, process: ProcessSpec) -> None:
+    """Kill until nobody is left, as far as that can be done at all."""
     for _ in range(int(KILL_PATIENCE_S / _POLL_S)):
-        left = await asyncio.to_thread(identity.marked, mark)
+        left = await asyncio.to_thread(_left, process)
         if not left and not identity.is_alive(found.app):
             return
-        for process in (*left, found.app):
-            identity.send(process, signal.SIGKILL)
+        shimgroup.kill(process.cgroups)
+        for one in (*left, found.app):
+            identity.send(one, signal.SIGKILL)
         await asyncio.sleep(_POLL_S)
 
 
-async def gone(process: ProcessId, patience_s: float) -> bool:
+def _left(process: ProcessSpec) -> tuple[ProcessId, ...]:
+    """Return who runs in the container; without a control group that takes a look at everyone."""
+    if process.cgroups:
+        return tuple(filter(None, map(identity.of, shimgroup.pids(process.cgroups))))
+    return identity.marked(process.mark)
+
+
+async def gone(process: ProcessId, patience_s: float | None) -> bool:
     """Wait until the process is gone; False if it was still there after so many seconds."""
     pidfd = identity.open_pidfd(process)
     if pidfd is None:

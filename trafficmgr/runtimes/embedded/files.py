@@ -1,7 +1,8 @@
-"""Files that are replaced as a whole: write, fsync, rename."""
+"""Files that are replaced as a whole (write, fsync, rename), and folders that are removed."""
 
 import ctypes
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -33,3 +34,24 @@ def sync_disk(folder: Path) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     finally:
         os.close(fd)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all that is in it, if it is there.
+
+    An application may have made folders that their owner can't enter; they are opened first.
+
+    Raises:
+        OSError: Something could not be removed.
+    """
+    if not folder.exists():
+        return
+    try:
+        shutil.rmtree(folder)
+    except PermissionError:
+        folder.chmod(0o700)
+        for path, names, _ in os.walk(folder):
+            for below in (Path(path, name) for name in names):
+                if not below.is_symlink():
+                    below.chmod(0o700)
+        shutil.rmtree(folder)

@@ -6,32 +6,36 @@ groups/GROUP/CONTAINER/spec.json    what the shim shall run (process.py)
                        lock         held by the shim for life
                        identity.json  who runs; written once the application was executed
                        exit.json    how it ended; written once all of it is gone
-                       log, log.1   its output
+                       log, log.1   its output (shimlog.py)
                        shim.err     what the shim had to complain about; empty
+groups/GROUP/.volumes/VOLUME        an empty_dir (volumes.py)
 logs/GROUP/CONTAINER/log, log.1     the output of groups that are gone
 ```
 
 The folders are the only memory of the runtime: a new controller knows all that the old one knew.
 A container without identity and exit was never started, or is just about to be; `launch.py` and
-`ending.py` settle that by the lock.
+`ending.py` settle that by the lock. What all this says of the group's state is in `states.py`. No
+value of a secret is in any of these files.
 """
 
 import hashlib
-import shutil
 import signal
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from trafficmgr.core.noun import Noun
-from trafficmgr.runtimes.contract import GroupSpec, GroupState, GroupStatus
-from trafficmgr.runtimes.embedded.files import write_file
-from trafficmgr.runtimes.embedded.identity import Identity, is_alive
+from trafficmgr.core.template import ContainerTemplate, GroupTemplate
+from trafficmgr.runtimes.contract import GroupSpec
+from trafficmgr.runtimes.embedded.files import remove_tree, write_file
+from trafficmgr.runtimes.embedded.identity import Identity
 from trafficmgr.runtimes.embedded.process import ProcessSpec
 
 KEPT_LOGS = 50
-"""How many stopped groups' logs are kept: some days of rollouts, at most 20 MiB each."""
+"""How many stopped groups' logs are kept at most: days of rollouts, up to 20 MiB a container."""
 LOG_NAMES = ("log.1", "log")
 """A container's log files, oldest first."""
 
@@ -39,20 +43,36 @@ _AnyNoun = TypeVar("_AnyNoun", bound=Noun)
 
 
 class ExitRecord(Noun):
-    """The content of exit.json. `error` and `errno` say why it could not even be executed."""
+    """The content of exit.json. `error` and `errno` say why it could not even be executed.
+
+    `at` is on the clock of all our processes, `ended_at` seconds since the epoch, for display.
+    """
 
     at: float = 0.0
+    ended_at: float | None = None
     code: int | None = None
     signal: int | None = None
     error: str = ""
     errno: int = 0
     dropped_bytes: int = 0
+    oom_kills: int = 0
+
+    @property
+    def is_oom(self) -> bool:
+        """Whether it failed for want of memory: a child's death that it got over is none."""
+        return self.oom_kills > 0 and self.code != 0
 
     @property
     def reason(self) -> str:
         """How it ended, in a few words."""
         if self.error:
             return f"could not be executed: {self.error}"
+        if self.is_oom:
+            return f"OOMKilled: it needed more memory than its limit ({self._how})"
+        return self._how
+
+    @property
+    def _how(self) -> str:
         if self.signal is not None:
             return f"killed by {_signal_name(self.signal)}"
         return f"exit code {self.code}"
@@ -87,16 +107,9 @@ class ContainerFolder:
         """Whether its start is decided, either way."""
         return self.exit() is not None or self.identity() is not None
 
-    def end_reason(self) -> str | None:
-        """Return how it ended, in a few words; None if it runs or was never started."""
-        identity = self.identity()
-        is_running = identity is not None and identity.is_of_this_boot and is_alive(identity.shim)
-        record = self.exit()  # read after the look at the shim, which writes it as it ends
-        if record is not None:
-            return record.reason
-        if identity is None or is_running:
-            return None
-        return "shim lost" if identity.is_of_this_boot else "the machine was restarted"
+    def log_files(self) -> tuple[Path, ...]:
+        """Return its log files, oldest first."""
+        return tuple(self.path / name for name in LOG_NAMES)
 
 
 class GroupFolder:
@@ -112,51 +125,47 @@ class GroupFolder:
 
     def containers(self) -> tuple[ContainerFolder, ...]:
         """Return the folders of its containers, in the order of the template."""
-        record = self.record()
-        templates = record.spec.template.containers if record is not None else ()
-        return tuple(ContainerFolder(self.path / template.name) for template in templates)
+        template = self._template()
+        return self._folders(template.containers if template is not None else ())
 
-    def create(self, spec: GroupSpec, processes: tuple[ProcessSpec, ...]) -> None:
+    def init_containers(self) -> tuple[ContainerFolder, ...]:
+        """Return the folders of its init containers, in their order."""
+        template = self._template()
+        return self._folders(template.init_containers if template is not None else ())
+
+    def every_container(self) -> tuple[ContainerFolder, ...]:
+        """Return all of them, init containers first."""
+        return self.init_containers() + self.containers()
+
+    def container(self, name: str) -> ContainerFolder | None:
+        """Return the container of this name; "" is the first that is no init container."""
+        if not name:
+            return next(iter(self.containers()), None)
+        return next((one for one in self.every_container() if one.path.name == name), None)
+
+    def create(self, spec: GroupSpec, processes: Sequence[ProcessSpec]) -> None:
         """Write down what shall run. What an interrupted start wrote stays: a shim may have it.
 
         spec.json need not be durable: after a crash of the machine no shim has read it.
+
+        Args:
+            spec: The group.
+            processes: For each of `spec.template.every_container()`.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         record = GroupRecord(spec=spec, spec_hash=spec_hash(spec))
         write_file(self.path / "group.json", msgspec.json.encode(record))
-        for container, process in zip(self.containers(), processes, strict=True):
+        for container, process in zip(self.every_container(), processes, strict=True):
             container.path.mkdir(exist_ok=True)
             if container.process() is None:
                 write_file(
                     container.path / "spec.json", msgspec.json.encode(process), is_durable=False
                 )
 
-    def status(self) -> GroupStatus | None:
-        """Return the state of the group; None while its start is not finished.
-
-        A group of which one container has ended has ended: only the controller restarts.
-        """
-        record = self.record()
-        if record is None:
-            return None
-        containers = self.containers()
-        for container in containers:
-            reason = container.end_reason()
-            if reason is not None:
-                where = f'container "{container.path.name}": ' if len(containers) > 1 else ""
-                return GroupStatus(
-                    group=self.group,
-                    endpoint=record.spec.endpoint,
-                    state=GroupState.exited,
-                    reason=where + reason,
-                )
-        identities = [container.identity() for container in containers]
-        if None in identities:
-            return None
-        pid = identities[0].app.pid if identities and identities[0] is not None else None
-        return GroupStatus(
-            group=self.group, endpoint=record.spec.endpoint, state=GroupState.running, pid=pid
-        )
+    def is_of_another_boot(self) -> bool:
+        """Whether something of it ran before the machine was restarted."""
+        found = (container.identity() for container in self.every_container())
+        return any(one is not None and not one.is_of_this_boot for one in found)
 
     def may_be_removed_by(self, instance: str) -> bool:
         """Whether the group is this instance's, or a start or stop that was killed left it.
@@ -171,15 +180,21 @@ class GroupFolder:
 
     def remove(self, logs: Path) -> None:
         """Forget the group, except for its logs, which move below the folder `logs`."""
-        for container in self.containers():
-            for name in LOG_NAMES:
-                _move(container.path / name, logs / self.group / container.path.name / name)
-        _forget_oldest(logs)
+        for container in self.every_container():
+            for file in container.log_files():
+                _move(file, logs / self.group / container.path.name / file.name)
         gone = self.path.with_name(f".gone-{self.group}")  # half a folder is never seen as a group
-        shutil.rmtree(gone, ignore_errors=True)
+        remove_tree(gone)
         if self.path.exists():
             self.path.rename(gone)
-            shutil.rmtree(gone)
+            remove_tree(gone)
+
+    def _template(self) -> GroupTemplate | None:
+        record = self.record()
+        return record.spec.template if record is not None else None
+
+    def _folders(self, templates: tuple[ContainerTemplate, ...]) -> tuple[ContainerFolder, ...]:
+        return tuple(ContainerFolder(self.path / template.name) for template in templates)
 
 
 def spec_hash(spec: GroupSpec) -> str:
@@ -219,8 +234,13 @@ def _move(source: Path, target: Path) -> None:
         source.rename(target)
 
 
-def _forget_oldest(logs: Path) -> None:
-    if logs.is_dir():
-        kept = sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for path in kept[KEPT_LOGS:]:
-            shutil.rmtree(path, ignore_errors=True)
+def forget_old_logs(logs: Path, keep_s: float) -> None:
+    """Remove the logs of groups that are gone for so long, or were followed by too many."""
+    now = time.clock_gettime(time.CLOCK_REALTIME)  # as the file system has it
+    try:
+        aged = sorted((now - path.stat().st_mtime, path) for path in logs.iterdir())
+        for number, (age_s, path) in enumerate(aged):
+            if age_s > keep_s or number >= KEPT_LOGS:
+                remove_tree(path)
+    except FileNotFoundError:
+        return  # someone else is at it, or there are none

@@ -26,11 +26,15 @@ class ProcessId(Noun):
 
 
 class Identity(Noun):
-    """The content of identity.json: a container's shim and application."""
+    """The content of identity.json: a container's shim and application.
+
+    `started_at` is seconds since the epoch, for display.
+    """
 
     boot_id: str
     shim: ProcessId
     app: ProcessId
+    started_at: float | None = None
 
     @property
     def is_of_this_boot(self) -> bool:
@@ -41,6 +45,14 @@ class Identity(Noun):
 def boot_id() -> str:
     """Return the kernel's name for the time since it was started."""
     return _BOOT_ID.read_text().strip()
+
+
+def of(pid: int) -> ProcessId | None:
+    """Return who has the pid now; None if nobody runs with it."""
+    fields = _stat(pid)
+    if fields is None or not _runs(fields):
+        return None
+    return ProcessId(pid=pid, start_ticks=int(fields[_START]))
 
 
 def is_alive(process: ProcessId) -> bool:
@@ -103,10 +115,8 @@ def marked(mark: str) -> tuple[ProcessId, ...]:
         except OSError:
             continue
         if needle in environment.split(b"\0"):
-            fields = _stat(pid)
-            if fields is not None and _runs(fields):
-                found.append(ProcessId(pid=pid, start_ticks=int(fields[_START])))
-    return tuple(found)
+            found.append(of(pid))
+    return tuple(one for one in found if one is not None)
 
 
 def _stat(pid: int) -> list[bytes] | None:

@@ -11,6 +11,8 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 
 from trafficmgr.runtimes.contract import RuntimeFailure
 from trafficmgr.runtimes.embedded import shim
@@ -21,14 +23,19 @@ START_DEADLINE_S = 10.0
 _POLL_S = 0.01
 
 
-def launch(group: str, container: ContainerFolder) -> None:
+def launch(group: str, container: ContainerFolder, secret_env: Mapping[str, str]) -> None:
     """Have the container run, whoever started it. Does nothing if it runs or has ended.
+
+    Args:
+        group: Its group.
+        container: Its folder.
+        secret_env: Variables that go to the shim through a pipe, and are written nowhere.
 
     Raises:
         RuntimeFailure: It could not be executed.
     """
     if not container.has_started():
-        said = _start_shim(container)
+        said = _start_shim(container, secret_env)
         if said == shim.BUSY:
             _wait_for_other(container)
     record = container.exit()
@@ -38,21 +45,31 @@ def launch(group: str, container: ContainerFolder) -> None:
         raise _failure(group, container, f"its shim gave up: {_last_words(container)}")
 
 
-def _start_shim(container: ContainerFolder) -> bytes:
+def _start_shim(container: ContainerFolder, secret_env: Mapping[str, str]) -> bytes:
     """Start a shim in the folder; return what it said once it is decided (usually nothing)."""
     with (container.path / "shim.err").open("ab") as complaints:
         starter = subprocess.Popen(
             [sys.executable, "-I", "-S", shim.__file__, str(container.path)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if secret_env else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
             cwd="/",
             start_new_session=True,
         )
     with starter:  # it forks and exits at once; the shim is nobody's child
+        _hand_over(starter, secret_env)
         assert starter.stdout is not None  # noqa: S101  we asked for it
         ready, _, _ = select.select([starter.stdout], [], [], START_DEADLINE_S)
         return os.read(starter.stdout.fileno(), 16) if ready else b""
+
+
+def _hand_over(starter: subprocess.Popen[bytes], secret_env: Mapping[str, str]) -> None:
+    """Write the secrets to the shim, which may be gone: another one has the folder."""
+    if starter.stdin is None:
+        return
+    entries = (f"{name}={value}\0" for name, value in secret_env.items())
+    with suppress(BrokenPipeError), starter.stdin as pipe:
+        pipe.write(b"".join(os.fsencode(entry) for entry in entries))
 
 
 def _wait_for_other(container: ContainerFolder) -> None:
@@ -77,6 +94,8 @@ def _hint(container: ContainerFolder, number: int) -> str:
     process = container.process()
     if number == errno.ENOENT and process is not None and os.path.exists(process.path):  # noqa: PTH110  strings all the way
         return " (the file is there: the interpreter or loader it names is not on this host)"
+    if number == errno.EACCES and process is not None and process.uid is not None:
+        return f" (for user {process.uid}: it needs to pass every folder on the way there)"
     if number == errno.ENOEXEC:
         return " (built for another machine, or a script without #!)"
     return ""

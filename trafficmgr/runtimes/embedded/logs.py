@@ -2,18 +2,21 @@
 
 A container's log is `log.1` and then `log`; the shim renames the second to the first when it is
 full. A reader that follows keeps the file open across the rename and reads it to its end first.
-With more than one container every line is preceded by the container's name in brackets.
+Lines of several containers come in the order in which they were written, each container's in its
+own order even if the clock was set back; each has the container's name in brackets before it.
 """
 
 import asyncio
+import heapq
 import os
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
+from trafficmgr.runtimes.contract import LogQuery
 from trafficmgr.runtimes.embedded.folders import LOG_NAMES
+from trafficmgr.runtimes.embedded.loglines import Joiner, Line, last, stamp_of
 
 _OLD, _NEW = LOG_NAMES
 _GAP_S = 0.01
@@ -27,27 +30,44 @@ class ContainerLog:
     """One container's log files, read forward."""
 
     def __init__(self, folder: Path, prefix: bytes) -> None:
+        """Know where they are.
+
+        Args:
+            folder: They need not be there yet.
+            prefix: What goes before each line.
+        """
         self._folder = folder
         self._prefix = prefix
         self._file: IO[bytes] | None = None
         self._partial = b""
+        self._joiner = Joiner()
 
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:
             self._file.close()
 
-    def read(self) -> list[bytes]:
-        """Return the whole lines that arrived since the last call."""
-        data = self._partial + self._new()
-        lines = data.splitlines(keepends=True) if b"\r" not in data else _split(data)
-        self._partial = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        return [self._prefix + line for line in lines]
+    def read(self, tail: int | None, *, is_last: bool) -> list[Line]:
+        """Return the whole lines that arrived since the last call.
 
-    def rest(self) -> list[bytes]:
-        """Return the last line if it never got its end."""
-        partial, self._partial = self._partial, b""
-        return [self._prefix + partial] if partial else []
+        Args:
+            tail: How many of them at most, the last ones; None is all.
+            is_last: Whether nothing more will come, so that what has no end is a line, too.
+        """
+        records: Sequence[bytes] = (self._partial + self._new()).split(b"\n")
+        self._partial = records[-1]
+        records = records[:-1]
+        if is_last and self._partial:
+            records = [*records, self._partial]
+            self._partial = b""
+        if tail is not None:
+            records = last(records, tail)
+        lines = self._joiner.lines(records)
+        if is_last:
+            lines += self._joiner.rest()
+        if not self._prefix:
+            return lines
+        return [Line(stamp=line.stamp, text=self._prefix + line.text) for line in lines]
 
     def _new(self) -> bytes:
         chunks = [] if self._file is not None else [self._first()]
@@ -95,51 +115,63 @@ def _is_same(one: IO[bytes], other: IO[bytes]) -> bool:
     return os.path.samestat(os.fstat(one.fileno()), os.fstat(other.fileno()))
 
 
-def _split(data: bytes) -> list[bytes]:
-    r"""Split at \n only: \r is a progress bar's, within a line."""
-    lines = [line + b"\n" for line in data.split(b"\n")]
-    lines[-1] = lines[-1][:-1]
-    return lines if lines[-1] else lines[:-1]
+def open_logs(folder: Path, names: Sequence[str], *, is_alone: bool) -> list[ContainerLog]:
+    """Return the logs of the containers, which need not exist yet.
 
-
-def open_logs(folder: Path, names: tuple[str, ...]) -> list[ContainerLog]:
-    """Return the logs of the containers, which need not exist yet."""
-    is_alone = len(names) == 1
+    Args:
+        folder: Where theirs are.
+        names: The containers.
+        is_alone: Whether their lines need no name.
+    """
     return [
         ContainerLog(folder / name, b"" if is_alone else f"[{name}] ".encode()) for name in names
     ]
 
 
 async def read(
-    logs: list[ContainerLog], *, tail: int | None, is_followed: Callable[[], bool]
+    logs: Sequence[ContainerLog], query: LogQuery, *, is_followed: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
-    """Yield the lines of the logs in chunks, each log in its own order.
+    """Yield the lines of the logs in chunks.
 
     Args:
         logs: The containers' logs; they are closed at the end.
-        tail: How many of the last lines to begin with; None is all.
+        query: Which lines, and how.
         is_followed: Whether more may come; asked before each look.
     """
     try:
         is_last = not is_followed()
-        lines = deque(await asyncio.to_thread(_gather, logs, is_last=is_last), maxlen=tail)
-        for chunk in _chunks(lines):
+        first = await asyncio.to_thread(_gather, logs, query, query.tail, is_last=is_last)
+        for chunk in first:
             yield chunk
         while not is_last:
             await asyncio.sleep(_POLL_S)
             is_last = not is_followed()
-            for chunk in _chunks(deque(await asyncio.to_thread(_gather, logs, is_last=is_last))):
+            for chunk in await asyncio.to_thread(_gather, logs, query, None, is_last=is_last):
                 yield chunk
     finally:
         for log in logs:
             log.close()
 
 
-def _gather(logs: list[ContainerLog], *, is_last: bool) -> list[bytes]:
-    return [line for log in logs for line in log.read() + (log.rest() if is_last else [])]
+def _gather(
+    logs: Sequence[ContainerLog], query: LogQuery, tail: int | None, *, is_last: bool
+) -> list[bytes]:
+    """Return the lines that arrived since the last call, of all logs, in chunks."""
+    each = [log.read(tail, is_last=is_last) for log in logs]
+    lines = list(heapq.merge(*each, key=lambda line: line.stamp)) if len(each) > 1 else each[0]
+    if query.since is not None:
+        since = stamp_of(query.since)
+        lines = [line for line in lines if line.stamp >= since]
+    if tail is not None:
+        lines = lines[max(0, len(lines) - tail) :]
+    return _chunks(_written(line, query) for line in lines)
 
 
-def _chunks(lines: deque[bytes]) -> list[bytes]:
+def _written(line: Line, query: LogQuery) -> bytes:
+    return b"%s %s\n" % (line.stamp, line.text) if query.has_timestamps else line.text + b"\n"
+
+
+def _chunks(lines: Iterable[bytes]) -> list[bytes]:
     chunks, chunk, size = [], list[bytes](), 0
     for line in lines:
         chunk.append(line)

@@ -5,14 +5,18 @@
   it stands, one with a slash from the working directory, a bare one along the image's PATH. What
   the tree does not have is taken from the host: the same absolute name, or along the host's PATH.
 * The working directory is the template's, else the image's, inside the tree.
-* The environment is the image's, then the template's, then HOST and PORT. PATH, HOME and LANG are
-  the host's where neither says otherwise. Nothing else of our own environment is passed on.
+* The environment is the image's, then the template's `env`, then its secrets (which come to the
+  shim by another way and are never written down), then HOST, PORT, LOCALHOST and the folders of its
+  volumes (`volumes.py`). PATH, HOME and LANG are the host's where nobody says otherwise. Nothing
+  else of our own environment is passed on.
+* It runs as the template's `user` if we are root, else as we do; the image's USER is not looked at
+  (`users.py`). Its limits are those that control groups can hold here (`cgroups.py`).
 
-Process mode is no isolation. The process runs as our own user, sees the host's files, network and
-processes, and can change the tree that all groups of the image share. It may listen anywhere; that
-it listens at HOST:PORT is its own good will. Interpreters and shared libraries, and every absolute
-name in its arguments, are the host's. Limits of cpu and memory are not enforced, the image's user
-is ignored. A group's containers share nothing but the address.
+Process mode is no isolation (`gaps.py` has it in sentences). The process sees the host's files,
+network and processes, and can change the tree that all groups of the image share. It may listen
+anywhere; that it listens at HOST:PORT is its own good will. Interpreters and shared libraries, and
+every absolute name in its arguments, are the host's. A group's containers share its address, at
+which they meet as LOCALHOST, and the volumes that they mount.
 """
 
 import os
@@ -26,16 +30,24 @@ from trafficmgr.core.template import ContainerTemplate
 from trafficmgr.runtimes.contract import GroupSpec, RuntimeFailure
 from trafficmgr.runtimes.embedded import inside
 from trafficmgr.runtimes.embedded.trees import Tree
+from trafficmgr.runtimes.embedded.users import UnknownUserError, User, resolve
 
 LOG_BYTES = 10 * 1024 * 1024
 """Of each of a container's two log files (ACI keeps 4 MB, Docker without options everything)."""
 MARK = "TRAFFICMGR_CONTAINER"
 """Names the container to its processes, and its processes to us should the shim be killed."""
+OURS = {"HOST", "PORT", "LOCALHOST", MARK}
+"""Variables that nobody else may set."""
 _FROM_HOST = {"PATH": os.defpath, "HOME": "/", "LANG": "C.UTF-8"}
 
 
 class ProcessSpec(Noun):
-    """The content of spec.json: all that the shim must know."""
+    """The content of spec.json: all that the shim must know, except for secrets.
+
+    `secret_names` are the variables that come through its stdin. `uid` None is our own user.
+    `cgroups` are the folders that the process belongs into. `rootfs` is the tree in which `exec`
+    looks commands up.
+    """
 
     path: str
     argv: tuple[str, ...]
@@ -44,6 +56,11 @@ class ProcessSpec(Noun):
     grace_s: float
     stop_signal: int
     log_bytes: int
+    secret_names: tuple[str, ...] = ()
+    uid: int | None = None
+    gid: int | None = None
+    cgroups: tuple[str, ...] = ()
+    rootfs: str = ""
 
     @property
     def mark(self) -> str:
@@ -51,8 +68,21 @@ class ProcessSpec(Noun):
         return f"{MARK}={self.env[MARK]}"
 
 
+class Surroundings(Noun):
+    """What a container finds on this host.
+
+    `host` is the host's environment, of which only PATH, HOME and LANG are looked at; `volumes` is
+    variable -> folder; the others are as in `ProcessSpec`.
+    """
+
+    host: dict[str, str]
+    volumes: dict[str, str] = {}
+    cgroups: tuple[str, ...] = ()
+    secret_names: tuple[str, ...] = ()
+
+
 def process_spec(
-    spec: GroupSpec, container: ContainerTemplate, tree: Tree, host: Mapping[str, str]
+    spec: GroupSpec, container: ContainerTemplate, tree: Tree, around: Surroundings
 ) -> ProcessSpec:
     """Return how the container runs as a process of this host.
 
@@ -60,10 +90,11 @@ def process_spec(
         spec: The group.
         container: One of its containers.
         tree: The container's image, unpacked.
-        host: The host's environment; only PATH, HOME and LANG are looked at.
+        around: What it finds here.
 
     Raises:
-        RuntimeFailure: There is no command, or it or the working directory does not exist.
+        RuntimeFailure: There is no command, or it, the working directory or the user does not
+            exist.
     """
     argv = container.command or tree.config.entrypoint + tree.config.cmd
     if not argv:
@@ -73,9 +104,10 @@ def process_spec(
             "neither its image nor the config names a command",
             f'Give it one: `command: ["..."]` in the config of endpoint {spec.endpoint}.',
         )
-    env = _environment(spec, container, tree, host)
+    user = _user(spec, container, tree)
+    env = _environment(spec, container, tree, around, user)
     cwd = _working_directory(spec, container, tree)
-    path = _executable(argv[0], tree.rootfs, cwd, env["PATH"], host)
+    path = executable(argv[0], tree.rootfs, cwd, env["PATH"], around.host)
     if path is None:
         raise _refusal(
             spec,
@@ -91,6 +123,11 @@ def process_spec(
         grace_s=container.stop_grace_s,
         stop_signal=_stop_signal(spec, container, tree),
         log_bytes=LOG_BYTES,
+        secret_names=around.secret_names,
+        uid=user.uid if user is not None else None,
+        gid=user.gid if user is not None else None,
+        cgroups=around.cgroups,
+        rootfs=tree.rootfs,
     )
 
 
@@ -103,13 +140,34 @@ def _refusal(
     )
 
 
+def _user(spec: GroupSpec, container: ContainerTemplate, tree: Tree) -> User | None:
+    try:
+        return resolve(container.user, tree.rootfs)
+    except UnknownUserError as error:
+        raise _refusal(
+            spec,
+            container,
+            f"{error} is known neither in its image nor on this host",
+            "Correct `user` in the config, or write a number.",
+        ) from None
+
+
 def _environment(
-    spec: GroupSpec, container: ContainerTemplate, tree: Tree, host: Mapping[str, str]
+    spec: GroupSpec,
+    container: ContainerTemplate,
+    tree: Tree,
+    around: Surroundings,
+    user: User | None,
 ) -> dict[str, str]:
-    fallback = {key: host.get(key, default) for key, default in _FROM_HOST.items()}
-    mark = f"{spec.instance}/{spec.group}/{container.name}/{secrets.token_hex(8)}"
-    ours = {"HOST": spec.address, "PORT": str(_port(spec, container)), MARK: mark}
-    return fallback | tree.config.env | container.env | ours
+    fallback = {key: around.host.get(key, default) for key, default in _FROM_HOST.items()}
+    home = {"HOME": user.home} if user is not None else {}
+    ours = {
+        "HOST": spec.address,
+        "PORT": str(_port(spec, container)),
+        "LOCALHOST": spec.address,
+        MARK: f"{spec.instance}/{spec.group}/{container.name}/{secrets.token_hex(8)}",
+    }
+    return fallback | home | tree.config.env | container.env | around.volumes | ours
 
 
 def _port(spec: GroupSpec, container: ContainerTemplate) -> int:
@@ -132,7 +190,16 @@ def _working_directory(spec: GroupSpec, container: ContainerTemplate, tree: Tree
     return path
 
 
-def _executable(word: str, rootfs: str, cwd: str, path: str, host: Mapping[str, str]) -> str | None:
+def executable(word: str, rootfs: str, cwd: str, path: str, host: Mapping[str, str]) -> str | None:
+    """Return the file that a command's first word means; None if there is none.
+
+    Args:
+        word: A name, with or without slashes.
+        rootfs: The image's tree.
+        cwd: The working directory, below it.
+        path: The container's PATH.
+        host: The host's environment, for what the tree does not have.
+    """
     for name in _names_in_tree(word, cwd.removeprefix(rootfs), path):
         found = inside.look_up(rootfs, name)
         if found is not None and os.path.isfile(found) and os.access(found, os.X_OK):  # noqa: PTH113  as above

@@ -1,45 +1,56 @@
 """The embedded runtime, process mode: groups without Docker and without root (DESIGN 8).
 
-`start` pulls and unpacks what is missing (`trees.py`), finds the command (`process.py`), writes
-the group's folder (`folders.py`) and starts a shim per container (`launch.py`, `shim.py`). From
-then on the group needs no controller. `stop` ends it (`ending.py`) and keeps its logs.
+`start` pulls and unpacks what is missing (`trees.py`), finds the commands (`process.py`), writes
+the group's folder (`folders.py`), makes its volumes and control groups (`volumes.py`, `cgroups.py`)
+and starts a shim per container (`starting.py`, `launch.py`, `shim.py`). From then on the group
+needs no controller. `stop` ends it (`hooks.py`, `ending.py`) and keeps its logs.
 
-What process mode does not isolate is said in `process.py`.
+What process mode does not isolate is said in `process.py`, and what it can't give in `gaps.py`.
 
 Starts and stops of the same group take turns; a stop does not wait for a start that is under way,
 it ends it.
 """
 
 import asyncio
-import os
+import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from trafficmgr.core.template import ImageDigest
 from trafficmgr.runtimes.contract import (
+    EVERYTHING,
+    NO_SECRETS,
+    ContainerStats,
     GroupSpec,
     GroupState,
     GroupStatus,
+    LogQuery,
     Runtime,
     RuntimeFailure,
     RuntimeUnknownError,
+    Secrets,
 )
+from trafficmgr.runtimes.embedded import cgroups, folders, gaps
+from trafficmgr.runtimes.embedded.cgroups import Cgroups
+from trafficmgr.runtimes.embedded.commands import run_inside
 from trafficmgr.runtimes.embedded.ending import end
-from trafficmgr.runtimes.embedded.folders import GroupFolder, groups
-from trafficmgr.runtimes.embedded.launch import launch
+from trafficmgr.runtimes.embedded.folders import GroupFolder, forget_old_logs
+from trafficmgr.runtimes.embedded.hooks import before_stop
 from trafficmgr.runtimes.embedded.logs import open_logs, read
-from trafficmgr.runtimes.embedded.process import ProcessSpec, process_spec
+from trafficmgr.runtimes.embedded.session import Session
+from trafficmgr.runtimes.embedded.starting import Start
+from trafficmgr.runtimes.embedded.states import group_status, runs
+from trafficmgr.runtimes.embedded.stats import group_stats
 from trafficmgr.runtimes.embedded.trees import Trees
+from trafficmgr.runtimes.embedded.vault import MEMORY, Vault
 from trafficmgr.runtimes.embedded.watching import Watch
 from trafficmgr.wire.images import LocalImage
 
+KEEP_LOGS_S = 86400.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What may become the name of a folder."""
-
-_Result = TypeVar("_Result")
 
 
 class EmbeddedRuntime(Runtime):
@@ -51,6 +62,8 @@ class EmbeddedRuntime(Runtime):
         state_dir: Path,
         instance: str,
         pull: Callable[[ImageDigest], Awaitable[LocalImage]],
+        keep_logs_s: float = KEEP_LOGS_S,
+        memory: Path = MEMORY,
     ) -> None:
         """Know the groups below a folder.
 
@@ -59,8 +72,17 @@ class EmbeddedRuntime(Runtime):
             instance: Only groups of this instance are seen or touched.
             pull: Brings an image to this machine. Its errors leave `start` as they are, so it
                 raises RuntimeFailure, or RuntimeUnknownError while the registry is away.
+            keep_logs_s: How long logs of groups that are gone are kept.
+            memory: Where secrets are kept: a folder of a memory-backed file system.
         """
         self._instance = instance
+        self._keep_logs_s = keep_logs_s
+        name = _name_here(instance, state_dir)
+        self._cgroups = Cgroups(name)
+        self._vault = Vault(memory, name)
+        self._gaps = gaps.gaps(self._cgroups, self._vault)
+        self._is_swept = False
+        self._sessions: dict[str, set[Session]] = {}
         self._groups = state_dir.absolute() / "groups"
         self._logs = state_dir.absolute() / "logs"
         self._trees = Trees(state_dir.absolute() / "store" / "trees", pull)
@@ -68,14 +90,19 @@ class EmbeddedRuntime(Runtime):
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting: dict[str, asyncio.Timeout] = {}
 
-    async def start(self, spec: GroupSpec) -> str:
+    @property
+    def gaps(self) -> Mapping[str, str]:
+        """Return behaviour -> why not here."""
+        return self._gaps
+
+    async def start(self, spec: GroupSpec, secrets: Secrets = NO_SECRETS) -> str:
         """Start the group; see the contract. A start that was interrupted is completed."""
         _check_names(spec)
         async with self._turn(spec.group):
             try:
                 async with asyncio.timeout(None) as scope:
                     self._starting[spec.group] = scope
-                    return await self._start(spec)
+                    return await self._start(spec, secrets)
             except TimeoutError:
                 if not scope.expired():
                     raise
@@ -91,7 +118,7 @@ class EmbeddedRuntime(Runtime):
         if (scope := self._starting.get(group)) is not None and not scope.expired():
             scope.reschedule(0)
         async with self._turn(group):
-            await self._remove(GroupFolder(self._groups / group))
+            await self._remove(GroupFolder(self._groups / group), is_orderly=True)
 
     async def list(self) -> tuple[GroupStatus, ...]:
         """Return the groups of this instance. Those that run are watched from now on."""
@@ -106,86 +133,148 @@ class EmbeddedRuntime(Runtime):
         while True:
             yield await self._watch.ended.get()
 
-    async def logs(self, group: str, *, tail: int | None, follow: bool) -> AsyncIterator[bytes]:
+    async def logs(self, group: str, query: LogQuery = EVERYTHING) -> AsyncIterator[bytes]:
         """Yield what the group wrote; a group that is gone is remembered for a while."""
         folder = GroupFolder(self._groups / group)
-        names = tuple(container.path.name for container in folder.containers())
+        names = tuple(container.path.name for container in folder.every_container())
         place = folder.path
         if not names:
             place = self._logs / group
+            await asyncio.to_thread(forget_old_logs, self._logs, self._keep_logs_s)
             names = _sub_folders(place) if _NAME.fullmatch(group) else ()
         if not names:
             raise RuntimeFailure(
                 f'embedded: there is no group "{group}", and no logs of it are kept. '
                 "`trafficmgr status` lists those that run."
             )
+        wanted = tuple(name for name in names if query.container in {"", name})
+        if not wanted:
+            raise RuntimeFailure(
+                f'embedded: group {group} has no container "{query.container}", or nothing of it '
+                f"is kept. There are: {', '.join(names)}."
+            )
+        logs = open_logs(place, wanted, is_alone=len(names) == 1 or bool(query.container))
         async for chunk in read(
-            open_logs(place, names), tail=tail, is_followed=lambda: follow and _runs(folder)
+            logs, query, is_followed=lambda: query.is_followed and runs(folder)
         ):
             yield chunk
+
+    async def exec(
+        self, group: str, container: str, command: tuple[str, ...], *, has_tty: bool = False
+    ) -> Session:
+        """Run a command inside a container ("" is the first), with its environment."""
+        folder = self._known(group)
+        session = await run_inside(folder, container, command, has_tty=has_tty)
+        others = {one for one in self._sessions.get(group, ()) if not one.has_ended}
+        self._sessions[group] = others | {session}
+        return session
+
+    async def stats(self, group: str) -> tuple[ContainerStats, ...]:
+        """Return what the group's containers have used since they started."""
+        return await asyncio.to_thread(group_stats, self._known(group))
+
+    def keep_logs(self, seconds: float) -> None:
+        """Keep the logs of groups that are gone for so long from now on."""
+        self._keep_logs_s = seconds
 
     async def close(self) -> None:
         """Let go of the groups; they run on."""
         self._watch.close()
+        for group in tuple(self._sessions):
+            await self._end_sessions(group)
+
+    def _known(self, group: str) -> GroupFolder:
+        folder = GroupFolder(self._groups / group)
+        record = folder.record() if _NAME.fullmatch(group) else None
+        if record is None or record.spec.instance != self._instance:
+            raise RuntimeFailure(
+                f'embedded: there is no group "{group}". `trafficmgr status` lists those that run.'
+            )
+        return folder
 
     # -- starting ---------------------------------------------------------------------------------
 
-    async def _start(self, spec: GroupSpec) -> str:
+    async def _start(self, spec: GroupSpec, secrets: Secrets) -> str:
         folder = GroupFolder(self._groups / spec.group)
-        status = await asyncio.to_thread(folder.status)
+        status = await asyncio.to_thread(group_status, folder)
         if status is None:
-            await self._bring_up(spec, folder)
+            if folder.is_of_another_boot():
+                await self._remove(folder, is_orderly=False)
+            await self._bring_up(spec, folder, secrets)
         elif status.state is GroupState.exited:
             raise RuntimeFailure(
                 f"embedded: group {spec.group} has ended ({status.reason}) and is never started "
                 "again. No traffic goes there. Stop it, and start another one."
             )
-        self._watch.add(folder)
+        if status is None or status.state is GroupState.running:
+            self._watch.add(folder)
         record = folder.record()
         return record.spec.address if record is not None else spec.address
 
-    async def _bring_up(self, spec: GroupSpec, folder: GroupFolder) -> None:
-        processes = await self._processes(spec)
+    async def _bring_up(self, spec: GroupSpec, folder: GroupFolder, secrets: Secrets) -> None:
         try:
-            await _to_its_end(folder.create, spec, processes)
-            await _all(
-                _to_its_end(launch, spec.group, container) for container in folder.containers()
-            )
+            start = Start(spec, folder, secrets, cgroups=self._cgroups, vault=self._vault)
+            processes = await start.processes(self._trees)
+        except RuntimeUnknownError:
+            raise  # what an interrupted start has left may be completed later
         except RuntimeFailure:
-            await self._remove(folder)
+            await self._remove(folder, is_orderly=False)
+            raise
+        try:
+            await start.run(processes)
+        except RuntimeFailure:
+            await self._remove(folder, is_orderly=False)
             raise
         except OSError as error:
-            await self._remove(folder)
+            await self._remove(folder, is_orderly=False)
             raise RuntimeUnknownError(
                 f"embedded: cannot start group {spec.group} in {folder.path}: {error}. Nothing of "
                 "it runs, and traffic stays where it is. Make room or access there; it is tried "
                 "again."
             ) from error
 
-    async def _processes(self, spec: GroupSpec) -> tuple[ProcessSpec, ...]:
-        images = {image.container: image for image in spec.images}
-        containers = spec.template.containers
-        trees = await _all(self._trees.get(images[one.name]) for one in containers)
-        return tuple(
-            process_spec(spec, container, tree, os.environ)
-            for container, tree in zip(containers, trees, strict=True)
-        )
-
     # -- ending -----------------------------------------------------------------------------------
 
-    async def _remove(self, folder: GroupFolder) -> None:
+    async def _remove(self, folder: GroupFolder, *, is_orderly: bool) -> None:
+        """End the group, asking its containers first if that is orderly, and forget it."""
         if not _NAME.fullmatch(folder.group):
             return
         if not await asyncio.to_thread(folder.may_be_removed_by, self._instance):
             return
         self._watch.forget(folder.group)
-        for container in reversed(folder.containers()):
+        for container in reversed(folder.every_container()):
+            if is_orderly:
+                await before_stop(folder, container)
             await end(container)
-        await asyncio.to_thread(folder.remove, self._logs)
+        await self._end_sessions(folder.group)
+        await asyncio.to_thread(self._forget, folder)
+
+    def _forget(self, folder: GroupFolder) -> None:
+        """Remove all that the group had, its own folder last: it says what else there is."""
+        processes = (container.process() for container in folder.every_container())
+        cgroups.remove([one for process in processes if process for one in process.cgroups])
+        self._vault.remove(folder.group)
+        folder.remove(self._logs)
+        forget_old_logs(self._logs, self._keep_logs_s)
+
+    async def _end_sessions(self, group: str) -> None:
+        for session in self._sessions.pop(group, ()):
+            await session.close()
 
     def _scan(self) -> tuple[tuple[GroupFolder, GroupStatus], ...]:
-        found = ((folder, folder.status()) for folder in groups(self._groups, self._instance))
+        if not self._is_swept:
+            self._cgroups.sweep(self._is_there)
+            self._vault.sweep(self._is_there)
+            self._is_swept = True
+        forget_old_logs(self._logs, self._keep_logs_s)
+        found = (
+            (folder, group_status(folder))
+            for folder in folders.groups(self._groups, self._instance)
+        )
         return tuple((folder, status) for folder, status in found if status is not None)
+
+    def _is_there(self, group: str) -> bool:
+        return (self._groups / group).exists()
 
     def _turn(self, group: str) -> asyncio.Lock:
         """Return the group's lock, which exists as long as someone holds or awaits it."""
@@ -200,35 +289,8 @@ class EmbeddedRuntime(Runtime):
         return turn is None or not turn.locked()
 
 
-async def _all(several: Iterable[Awaitable[_Result]]) -> list[_Result]:
-    """Wait for all of them, then raise the first error if there was one, as it is.
-
-    Not a TaskGroup: that would cancel the others and wrap the error.
-    """
-    results = await asyncio.gather(*several, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]
-
-
-async def _to_its_end(work: Callable[..., None], *args: object) -> None:
-    """Run it in a thread; if cancelled, wait for its end first.
-
-    What a thread does goes on anyway, and a stop must not remove a folder under it. Here that is
-    some 20 ms.
-    """
-    future = asyncio.get_running_loop().run_in_executor(None, work, *args)
-    try:
-        await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        future.exception()  # of no interest any more
-        raise
-
-
 def _check_names(spec: GroupSpec) -> None:
-    for name in (spec.group, *(container.name for container in spec.template.containers)):
+    for name in (spec.group, *(one.name for one in spec.template.every_container())):
         if not _NAME.fullmatch(name):
             raise RuntimeFailure(
                 f'embedded: cannot start group "{spec.group}": the name "{name}" may only have '
@@ -240,6 +302,7 @@ def _sub_folders(place: Path) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in place.iterdir())) if place.is_dir() else ()
 
 
-def _runs(folder: GroupFolder) -> bool:
-    status = folder.status()
-    return status is not None and status.state is GroupState.running
+def _name_here(instance: str, state_dir: Path) -> str:
+    """Return a name for what this installation has outside of its state_dir."""
+    place = hashlib.sha256(bytes(state_dir.absolute())).hexdigest()[:8]
+    return f"trafficmgr-{instance}-{place}"

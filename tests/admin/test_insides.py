@@ -1,0 +1,332 @@
+"""The inside of groups, seen through a house of real parts on a memory runtime."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.config_support import GOOD
+from support.controller_support import Clock, eventually, running
+
+from trafficmgr.admin.house import LiveHouse
+from trafficmgr.admin.ports import UnknownNameError
+from trafficmgr.config.load import load
+from trafficmgr.config.settings import Settings
+from trafficmgr.controller.configuring import Configuring, registry_access
+from trafficmgr.controller.hands import Hands
+from trafficmgr.controller.images import ImageWatch
+from trafficmgr.controller.link import Link
+from trafficmgr.controller.loop import Loop, Mind
+from trafficmgr.controller.secrets import SecretStore
+from trafficmgr.core import events
+from trafficmgr.core.commands import AnyCommand
+from trafficmgr.core.fleet import Fleet
+from trafficmgr.core.model import Group
+from trafficmgr.core.template import (
+    FromEnv,
+    FromSecret,
+    ImageDigest,
+    Resources,
+    Revision,
+    SecretFiles,
+    Volume,
+)
+from trafficmgr.journal.sqlite import Journal
+from trafficmgr.registry.images import Images
+from trafficmgr.registry.poller import Poller
+from trafficmgr.registry.store import BlobStore
+from trafficmgr.runtimes.contract import EVERYTHING, LogQuery, RuntimeFailure
+from trafficmgr.runtimes.memory import MemoryRuntime
+
+CANARY = "canary-3f9a"
+
+
+class World:
+    """Workers and a supervisor that need nothing."""
+
+    def restart_worker(self, start_id: str) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Rig:
+    """A controller's parts, wired as service/controller.py does."""
+
+    def __init__(
+        self, folder: Path, settings: Settings, journal: Journal, tasks: asyncio.TaskGroup
+    ) -> None:
+        self.clock, self.runtime, self.settings = Clock(), MemoryRuntime(), settings
+        self.loop = Loop(
+            mind=Mind(Fleet()),
+            journal=journal,
+            clock=self.clock,
+            act=self.act,
+            look=lambda _fleet: None,
+        )
+        tell = self.loop.tell
+        link = Link(state_dir=settings.state_dir, tell=tell, clock=self.clock)
+        self.hands = Hands(
+            tasks=tasks,
+            runtime=self.runtime,
+            workers=link,
+            supervisor=World(),
+            tell=tell,
+            clock=self.clock,
+            instance="test",
+            secrets=SecretStore({"token": FromEnv(variable="T")}, {"T": CANARY}).read,
+        )
+        self.store = BlobStore(folder / "store")
+        registries = Images(self.store, registry_access(settings))
+        watch = ImageWatch(tell=tell, clock=self.clock)
+
+        async def trouble(*_: object) -> None: ...
+
+        self.house = LiveHouse(
+            loop=self.loop,
+            link=link,
+            journal=journal,
+            runtime=self.runtime,
+            supervisor=World(),
+            registry=lambda _state: [],
+            configuring=Configuring(
+                settings,
+                loop=self.loop,
+                clock=self.clock,
+                link=link,
+                images=watch,
+                poller=Poller(registries, on_seen=watch.on_seen, on_trouble=trouble),
+                registries=registries,
+            ),
+            clock=self.clock,
+            state_dir=settings.state_dir,
+            listen={},
+            tasks=tasks,
+        )
+
+    def act(self, commands: tuple[AnyCommand, ...]) -> None:
+        self.hands.act(commands)
+
+    async def begin(self) -> None:
+        """Let two groups of a first revision run that needs secrets, limits and volumes."""
+        settings = self.settings.endpoints["shop"].settings
+        (web,) = settings.template.containers
+        web = web.but(
+            env_from={"TOKEN": FromSecret(name="token")}, resources=Resources(memory_bytes=1024)
+        )
+        keys = Volume(name="keys", source=SecretFiles(files={"tls.key": "token"}))
+        template = settings.template.but(containers=(web,), volumes=(keys,))
+        image = ImageDigest(container="web", repository=web.image, digest="d", platform_digest="p")
+        now = self.clock()
+        for event in (
+            events.ControllerStarted(at=now, boot_id="b", slots=1, address_pool="127.77.0.0/16"),
+            events.SettingsApplied(
+                at=now, endpoint="shop", settings=settings.but(template=template)
+            ),
+            events.WorkerConnected(at=now, slot=0, start_id="0-a"),
+            events.RevisionSeen(
+                at=now,
+                endpoint="shop",
+                revision=Revision(id="v1", template=template, images=(image,)),
+            ),
+        ):
+            await self.loop.tell(event)
+        await eventually(lambda: len(self.groups) == 2 and self.are_started())
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return self.loop.fleet.endpoints["shop"].groups
+
+    def are_started(self) -> bool:
+        return all(group.phase == "started" for group in self.groups)
+
+    async def lose(self, group: str, reason: str) -> Group:
+        """Let a group end by itself; return the one that takes its place, once it runs."""
+        await self.runtime.end(group, reason)
+        await self.loop.tell(
+            events.GroupEnded(at=self.clock(), endpoint="shop", group=group, reason=reason)
+        )
+        await eventually(self.replacements)
+        self.clock.advance(30.0)  # more than a first back-off, less than the deadline
+        await self.loop.tell(events.Woke(at=self.clock(), endpoint="shop"))
+        await eventually(lambda: self.replacements() and self.are_started())
+        return self.replacements()[0]
+
+    def replacements(self) -> list[Group]:
+        return [group for group in self.groups if group.replaces]
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    file = tmp_path / "shop.yaml"
+    file.write_text(GOOD)
+    settings = load(file)
+    (settings.state_dir / "tables").mkdir(parents=True)
+    journal = await Journal.open(tmp_path / "journal.db")
+    async with asyncio.TaskGroup() as tasks:
+        made = Rig(tmp_path, settings, journal, tasks)
+        async with running(made.loop):
+            await made.begin()
+            yield made
+    made.store.close()
+    await journal.close()
+
+
+async def text_of(chunks: AsyncIterator[bytes]) -> bytes:
+    return b"".join([chunk async for chunk in chunks])
+
+
+# -- secrets --------------------------------------------------------------------------------------
+
+
+async def test_no_answer_has_the_value_of_a_secret(rig: Rig, tmp_path: Path) -> None:
+    house, group = rig.house, rig.groups[0].id
+    with_secrets = GOOD + "secrets: {token: {env: T}}\n"
+
+    answers: list[Any] = [
+        house.status(),
+        await house.groups.show("shop", None),
+        await house.groups.stats("shop", None),
+        await house.events(None, 0, 1000),
+        house.rollouts(None),
+        house.why("shop"),
+        await house.plan(tmp_path / "shop.yaml", with_secrets.encode()),
+    ]
+
+    assert rig.runtime.world.secrets[group].env("web") == {"TOKEN": CANARY}
+    assert rig.runtime.world.secrets[group].files("keys") == {"tls.key": CANARY.encode()}
+    assert CANARY not in json.dumps(answers)
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or CANARY.encode() not in file.read_bytes(), file
+
+
+# -- show and status ------------------------------------------------------------------------------
+
+
+async def test_show_has_states_of_the_runtime_and_events_of_the_journal(rig: Rig) -> None:
+    first, second = rig.groups
+
+    shown = await rig.house.groups.show("shop", None)
+    only = await rig.house.groups.show("shop", second.id)
+
+    assert [group["id"] for group in shown["groups"]] == [first.id, second.id]
+    assert [group["id"] for group in only["groups"]] == [second.id]
+    (container,) = only["groups"][0]["containers"]
+    assert (container["state"], container["env"]["TOKEN"]) == ("Running", "(secret token)")
+    assert [event["what"] for event in only["groups"][0]["events"]] == ["Started"]
+    assert only["groups"][0]["previous"] is None
+
+
+async def test_a_group_in_the_place_of_another_says_how_that_one_ended(rig: Rig) -> None:
+    lost = rig.groups[0].id
+
+    fresh = await rig.lose(lost, "exit code 3")
+
+    shown = await rig.house.groups.show("shop", fresh.id)
+    previous = shown["groups"][0]["previous"]
+    assert (previous["group"], previous["what"], previous["why"]) == (lost, "Ended", "exit code 3")
+    assert previous["at"]
+    assert shown["groups"][0]["restarts"] == 1
+    assert shown["groups"][0]["containers"][0]["restarts"] == 1
+
+
+async def test_an_engine_that_is_away_is_said_and_the_rest_is_shown(rig: Rig) -> None:
+    rig.runtime.world.is_away = True
+
+    shown = await rig.house.groups.show("shop", None)
+
+    assert "the engine is away" in shown["trouble"]
+    assert shown["groups"][0]["containers"][0]["state"] == "Unknown"
+    assert shown["groups"][0]["events"]
+
+
+async def test_names_that_there_are_none_of_are_answered_with_those_there_are(rig: Rig) -> None:
+    first, second = (group.id for group in rig.groups)
+
+    with pytest.raises(UnknownNameError, match="no endpoint 'shap'; there is shop"):
+        await rig.house.groups.show("shap", None)
+    with pytest.raises(UnknownNameError, match=f"no group 'x'; it has {first}, {second}"):
+        await rig.house.groups.stats("shop", "x")
+
+
+async def test_status_says_which_of_the_runtimes_gaps_the_endpoint_feels(rig: Rig) -> None:
+    (endpoint,) = rig.house.status()["endpoints"]
+
+    assert [remark.partition(" ")[0] for remark in endpoint["remarks"]] == [
+        "secret_files",
+        "secret_env",
+        "memory_limit",
+    ]
+    assert endpoint["remarks"][2] == "memory_limit can't be had here: the processes are imaginary"
+
+
+# -- stats, exec, logs ----------------------------------------------------------------------------
+
+
+async def test_stats_of_a_group_that_cannot_tell_say_why(rig: Rig) -> None:
+    first, second = (group.id for group in rig.groups)
+    del rig.runtime.world.statuses[second]
+
+    found = await rig.house.groups.stats("shop", None)
+
+    assert found["groups"][0] == {
+        "id": first,
+        "revision": "v1",
+        "trouble": "",
+        "containers": [
+            {
+                "name": "web",
+                "cpu_s": 1.5,
+                "memory_bytes": 2**20,
+                "received_bytes": None,
+                "sent_bytes": None,
+            }
+        ],
+    }
+    assert found["groups"][1]["containers"] == []
+    assert f'there is no group "{second}"' in found["groups"][1]["trouble"]
+
+
+async def test_exec_runs_in_the_runtime(rig: Rig) -> None:
+    group = rig.groups[0].id
+
+    session = await rig.house.groups.exec(group, "", ("echo", "hello"), has_tty=False)
+
+    assert [item async for item in session.output()] == [(1, b"hello\n")]
+    with pytest.raises(RuntimeFailure):
+        await rig.house.groups.exec("nobody", "", ("echo",), has_tty=False)
+
+
+async def test_previous_logs_are_those_of_the_group_whose_place_it_took(rig: Rig) -> None:
+    lost, other = (group.id for group in rig.groups)
+    await rig.runtime.say(lost, "last words")
+    fresh = await rig.lose(lost, "exit code 3")
+    await rig.runtime.say(fresh.id, "first words")
+    logs = rig.house.groups.logs
+
+    now = await text_of(logs(fresh.id, EVERYTHING, since_s=None, is_previous=False))
+    before = await text_of(logs(fresh.id, EVERYTHING, since_s=None, is_previous=True))
+
+    assert (now, before) == (b"first words\n", b"last words\n")
+    with pytest.raises(UnknownNameError, match="took nobody's place"):
+        logs(other, EVERYTHING, since_s=None, is_previous=True)
+    with pytest.raises(UnknownNameError, match="no group 'nobody' now"):
+        logs("nobody", EVERYTHING, since_s=None, is_previous=True)
+
+
+async def test_since_counts_back_from_now(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries: list[LogQuery] = []
+
+    async def logs(_group: str, query: LogQuery) -> AsyncIterator[bytes]:
+        queries.append(query)
+        yield b""
+
+    monkeypatch.setattr(rig.runtime, "logs", logs)
+    monkeypatch.setattr(rig.house.groups, "_wall", lambda: 1000.0)
+    wanted = LogQuery(container="web", tail=3)
+
+    await text_of(rig.house.groups.logs("g", wanted, since_s=300.0, is_previous=False))
+    await text_of(rig.house.groups.logs("g", wanted, since_s=None, is_previous=False))
+
+    assert queries == [wanted.but(since=700.0), wanted]
