@@ -22,6 +22,7 @@ ENTRY_POINTS = {
     "trafficmgr.cli.main": "the console script (pyproject.toml)",
     "trafficmgr.service.__main__": "python -m trafficmgr.service (cli/run.py)",
     "trafficmgr.admin.operations": "writes docs/operations.md",
+    "trafficmgr.cli.runtimes_page": "writes docs/runtimes.md",
     "trafficmgr.runtimes.memory": "the runtime of tests; passes the same conformance suite",
 }
 

@@ -35,8 +35,9 @@ CANARY = "canary-7f3a91c0"
 MIB = 2**20
 
 
-def needs(runtime: Runtime, behaviour: str) -> None:
+async def needs(runtime: Runtime, behaviour: str) -> None:
     """Skip the test where the runtime says that it can't give this."""
+    await runtime.list()  # an engine says what it is when it is first asked
     if behaviour in runtime.gaps:
         pytest.skip(f"{behaviour}: {runtime.gaps[behaviour]}")
 
@@ -158,7 +159,7 @@ class GroupConformance:
 
     async def test_init_containers_run_in_order_and_first(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "init_containers")
+        await needs(runtime, "init_containers")
         shared = Volume(name="shared", source=EmptyDir())
         mounts = (Mount(volume="shared", path="/shared"),)
         note = 'echo {} >> "${{VOLUME_SHARED:-/shared}}/order"'
@@ -187,7 +188,7 @@ class GroupConformance:
         self, bench: GroupBench
     ) -> None:
         runtime = bench.open()
-        needs(runtime, "init_containers")
+        await needs(runtime, "init_containers")
         spec = bench.group(
             "shop-1",
             bench.listener("web"),
@@ -205,7 +206,7 @@ class GroupConformance:
 
     async def test_an_empty_dir_is_shared_and_ends_with_the_group(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "empty_dir")
+        await needs(runtime, "empty_dir")
         shared = Volume(name="shared", source=EmptyDir())
         mounts = (Mount(volume="shared", path="/shared"),)
         spec = bench.group(
@@ -231,7 +232,7 @@ class GroupConformance:
 
     async def test_an_empty_dir_with_a_limit_is_full_at_some_point(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "empty_dir_size")
+        await needs(runtime, "empty_dir_size")
         spec = bench.group(
             "shop-1",
             bench.script("web", FOR_EVER, mounts=(Mount(volume="small", path="/small"),)),
@@ -252,7 +253,7 @@ class GroupConformance:
 
     async def test_a_folder_of_the_host_is_mounted(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "host_path")
+        await needs(runtime, "host_path")
         folder = bench.host_folder()
         (folder / "page").write_text("from the host")
         spec = bench.group(
@@ -271,7 +272,7 @@ class GroupConformance:
 
     async def test_a_read_only_mount_can_not_be_written_to(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "read_only_mounts")
+        await needs(runtime, "read_only_mounts")
         mount = Mount(volume="data", path="/data", is_read_only=True)
         spec = bench.group(
             "shop-1",
@@ -290,8 +291,8 @@ class GroupConformance:
         self, bench: GroupBench
     ) -> None:
         runtime = bench.open()
-        needs(runtime, "secret_files")
-        needs(runtime, "secret_env")
+        await needs(runtime, "secret_files")
+        await needs(runtime, "secret_env")
         spec = bench.group(
             "shop-1",
             bench.script("web", FOR_EVER, mounts=(Mount(volume="keys", path="/keys"),)),
@@ -323,7 +324,7 @@ class GroupConformance:
         self, bench: GroupBench
     ) -> None:
         old = bench.open()
-        needs(old, "secret_env")
+        await needs(old, "secret_env")
         spec = bench.group("shop-1", bench.script("web", FOR_EVER))
         await old.start(spec, Secrets(env={"web": {"PASSWORD": CANARY}}))
 
@@ -336,7 +337,7 @@ class GroupConformance:
 
     async def test_a_memory_hog_is_ended_and_named(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "memory_limit")
+        await needs(runtime, "memory_limit")
         hog = "x=0123456789abcdef; while :; do x=$x$x; done"
         web = bench.script("web", hog, resources=Resources(memory_bytes=32 * MIB))
         await runtime.start(bench.group("shop-1", web))
@@ -350,7 +351,7 @@ class GroupConformance:
 
     async def test_a_group_has_no_more_memory_than_it_may(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "group_limits")
+        await needs(runtime, "group_limits")
         hog = "x=0123456789abcdef; while :; do x=$x$x; done"
         spec = bench.group(
             "shop-1",
@@ -367,7 +368,7 @@ class GroupConformance:
 
     async def test_a_fork_bomb_ends_in_its_container(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "process_limit")
+        await needs(runtime, "process_limit")
         bomb = "while :; do sleep 1000 & done 2>/dev/null; sleep 1000"
         await runtime.start(bench.group("shop-1", bench.script("web", bomb)))
         await runtime.start(bench.group("shop-2", bench.script("web", FOR_EVER)))
@@ -381,7 +382,7 @@ class GroupConformance:
 
     async def test_a_container_runs_as_the_user_it_is_given(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "user")
+        await needs(runtime, "user")
         web = bench.script("web", FOR_EVER, user="1234:2345")
         await runtime.start(bench.group("shop-1", web))
 
@@ -389,7 +390,7 @@ class GroupConformance:
 
     async def test_a_limited_container_does_not_get_a_whole_cpu(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "cpu_limit")
+        await needs(runtime, "cpu_limit")
         busy = bench.script("web", "while :; do :; done", resources=Resources(cpu=0.2))
         await runtime.start(bench.group("shop-1", busy))
 
@@ -445,7 +446,7 @@ class GroupConformance:
 
     async def test_exec_has_arguments_input_and_an_exit_code(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "exec")
+        await needs(runtime, "exec")
         await runtime.start(bench.group("shop-1", bench.script("web", FOR_EVER, env={"A": "1"})))
 
         words = await run(runtime, "shop-1", "web", "sh", "-c", 'echo "$1|$A"; exit 7', "x", "a b")
@@ -456,7 +457,7 @@ class GroupConformance:
 
     async def test_exec_has_a_terminal_if_asked_for(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "exec")
+        await needs(runtime, "exec")
         await runtime.start(bench.group("shop-1", bench.script("web", FOR_EVER)))
         text = "test -t 0 && test -t 1 && echo a terminal"
 
@@ -468,7 +469,7 @@ class GroupConformance:
 
     async def test_exec_of_nothing_is_refused(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "exec")
+        await needs(runtime, "exec")
         await runtime.start(bench.group("shop-1", bench.script("web", FOR_EVER)))
 
         with pytest.raises(RuntimeFailure):
@@ -496,7 +497,7 @@ class GroupConformance:
 
     async def test_logs_know_when(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "logs_timestamps")
+        await needs(runtime, "logs_timestamps")
         web = bench.script("web", f"echo early; sleep 1.2; echo late; {FOR_EVER}")
         await runtime.start(bench.group("shop-1", web))
         await printed(runtime, "shop-1", "web", "late")
@@ -550,7 +551,7 @@ class GroupConformance:
 
     async def test_two_groups_have_the_same_port(self, bench: GroupBench) -> None:
         runtime = bench.open()
-        needs(runtime, "isolated_network")
+        await needs(runtime, "isolated_network")
         web = bench.listener("web")
 
         await runtime.start(bench.group("shop-1", web))

@@ -23,7 +23,6 @@ from trafficmgr.registry.errors import (
 from trafficmgr.registry.images import Images
 from trafficmgr.registry.store import BlobStore
 from trafficmgr.runtimes.contract import Runtime, RuntimeFailure, RuntimeUnknownError
-from trafficmgr.runtimes.docker import DockerRuntime
 from trafficmgr.runtimes.embedded import EmbeddedRuntime, pool
 from trafficmgr.wire.images import LocalImage
 
@@ -93,6 +92,8 @@ async def _embedded(settings: Settings, instance: str, images: Images) -> AsyncI
 
 @asynccontextmanager
 async def _docker(settings: Settings, instance: str, images: Images) -> AsyncIterator[Runtime]:
+    from trafficmgr.runtimes.docker import DockerRuntime  # noqa: PLC0415  180 ms, only if wanted
+
     engine = settings.runtime
     runtime = DockerRuntime(
         base_url=engine.host or os.environ.get("DOCKER_HOST") or DOCKER_SOCKET,
