@@ -126,6 +126,14 @@ def test_members_without_their_pause_are_remains() -> None:
     assert found.status().state is GroupState.exited
 
 
+def test_a_group_that_is_seen_while_it_is_being_removed_has_ended() -> None:
+    """One of its containers is gone already; that ended the controller once."""
+    found = group(spec("web", "side"), seen(""), seen("side", 0))
+
+    assert found.status().state is GroupState.exited
+    assert found.status().reason == 'container "side": exit code 0'
+
+
 # -- what the engine says -------------------------------------------------------------------------
 
 

@@ -155,7 +155,8 @@ class SeenGroup(Noun):
         """Return how it ended: the end that came first and mattered."""
         assert self.spec is not None, "asked only where there is one"  # noqa: S101  an invariant, stays on
         names = [one.name for one in self.spec.template.containers]
-        ended = [one for name in names if (one := self.others[name]).finished_at is not None]
+        present = [self.others[name] for name in names if name in self.others]
+        ended = [one for one in present if one.finished_at is not None]
         if state is GroupState.exited:
             policy = self.spec.template.restart
             ended = [one for one in ended if ending(policy, (_ended(one),)) is GroupState.exited]
