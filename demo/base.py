@@ -152,6 +152,10 @@ def _extensions() -> Iterator[Path]:
             yield path
 
 
+LOADED_LATER = "libgcc_s.so.1"
+"""What the C library loads by itself when a thread is ended; no program names it."""
+
+
 def _shared_libraries(*programs: Path) -> list[Path]:
     """Return the libraries that the dynamic linker would load, each where it looks for it."""
     try:
@@ -166,7 +170,9 @@ def _shared_libraries(*programs: Path) -> list[Path]:
             f"the base image can't be made: ldd did not run ({error}), so the libraries that "
             "Python needs are not known. The demo runs without Docker. Install ldd (libc-bin)."
         ) from error
-    return sorted({Path(found) for found in _LIBRARY_LINE.findall(told)})
+    found = {Path(path) for path in _LIBRARY_LINE.findall(told)}
+    beside = {path.parent / LOADED_LATER for path in found}
+    return sorted(found | {path for path in beside if path.is_file()})
 
 
 def _fingerprint() -> str:

@@ -1,6 +1,8 @@
 """Parts of the Docker runtime that need no engine: what is seen, refused, limited, missing."""
 
+import asyncio
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -19,11 +21,12 @@ from trafficmgr.runtimes.contract import (
     RuntimeUnknownError,
 )
 from trafficmgr.runtimes.docker.cgroups import GroupLimits
-from trafficmgr.runtimes.docker.engine import EngineFacts
+from trafficmgr.runtimes.docker.engine import Engine, EngineFacts
 from trafficmgr.runtimes.docker.errors import EngineRefusal, refused
 from trafficmgr.runtimes.docker.gaps import gaps
-from trafficmgr.runtimes.docker.images import no_pull, pin
+from trafficmgr.runtimes.docker.images import Images, no_pull, pin
 from trafficmgr.runtimes.docker.names import check, spec_of, spec_text
+from trafficmgr.runtimes.docker.pausing import Pauses
 from trafficmgr.runtimes.docker.seen import SeenContainer, SeenGroup, exit_text
 from trafficmgr.runtimes.docker.shape import environment
 
@@ -273,3 +276,29 @@ def test_cgroups_that_are_not_the_engines_are_a_gap(tmp_path: Path) -> None:
 def test_gaps_are_what_the_engine_says(facts: EngineFacts, behaviour: str, why: str) -> None:
     assert why in gaps(facts, GroupLimits("x"))[behaviour]
     assert gaps(None, GroupLimits("x")) == {}
+
+
+class SlowEngine:
+    """An engine whose every call takes a turn of the loop, and which counts them."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def known(self) -> EngineFacts:
+        await asyncio.sleep(0)
+        return CGROUPFS.but(architecture="amd64")
+
+    async def call(self, _work: object) -> None:
+        await asyncio.sleep(0)
+        self.calls += 1
+
+
+async def test_groups_that_start_at_once_import_the_pause_image_once() -> None:
+    """Twice, and one of the two images is left without a name."""
+    engine = SlowEngine()
+    pauses = Pauses(cast("Engine", engine), cast("Images", None), "")
+
+    found = await asyncio.gather(pauses.get(), pauses.get(), pauses.get())
+
+    assert len(set(found)) == 1
+    assert engine.calls == 1

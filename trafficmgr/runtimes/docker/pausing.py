@@ -5,6 +5,8 @@ one can be named in the config; it is pulled if it is not there. If that can't b
 takes its place: a pause container that only sleeps is no reason to start nothing.
 """
 
+import asyncio
+
 from docker import APIClient
 from docker.errors import ImageNotFound
 
@@ -32,6 +34,7 @@ class Pauses:
         self._images = images
         self._wanted = wanted
         self._known: Pause | None = None
+        self._turn = asyncio.Lock()
 
     async def get(self) -> Pause:
         """Return it, after bringing it onto the engine.
@@ -40,9 +43,10 @@ class Pauses:
             RuntimeFailure: There is none for this engine.
             RuntimeUnknownError: The engine can't be asked.
         """
-        if self._known is None:
-            self._known = await self._theirs() or await self._ours()
-        return self._known
+        async with self._turn:  # two that import it at once leave one of the two without a name
+            if self._known is None:
+                self._known = await self._theirs() or await self._ours()
+            return self._known
 
     def forget(self) -> None:
         """Look for it anew: the engine says that it is gone."""
