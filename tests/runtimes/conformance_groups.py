@@ -39,7 +39,7 @@ async def needs(runtime: Runtime, behaviour: str) -> None:
     """Skip the test where the runtime says that it can't give this."""
     await runtime.list()  # an engine says what it is when it is first asked
     if behaviour in runtime.gaps:
-        pytest.skip(f"{behaviour}: {runtime.gaps[behaviour]}")
+        pytest.skip(f"a gap of this runtime: {behaviour}: {runtime.gaps[behaviour]}")
 
 
 async def ended(runtime: Runtime) -> GroupStatus:

@@ -254,7 +254,10 @@ def test_what_the_application_leaves_behind_is_killed(container: Container) -> N
 
 
 def test_log_is_rotated_between_lines(container: Container) -> None:
-    container.run("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done", log_bytes=10_000)
+    """Between two writes of the shim, that is: it is waited for in the middle."""
+    count = "while [ $i -lt {} ]; do echo line $i; i=$((i+1)); done"
+    written = "until [ -s log ]; do sleep 0.01; done"
+    container.run(f"i=0; {count.format(1500)}; {written}; {count.format(3000)}", log_bytes=10_000)
 
     old, new = (container.log(name) for name in ("log.1", "log"))
     kept = (old + new).splitlines()

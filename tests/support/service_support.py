@@ -236,7 +236,9 @@ class Installation:
                 return None
             states = {(group["state"], group["ready"]) for group in status["groups"]}
             is_settled = states == {("started", True)} and len(status["groups"]) == 2
-            return status if is_settled and self.get()[1] == version else None
+            with contextlib.suppress(ConnectionRefusedError):  # between two supervisors
+                return status if is_settled and self.get()[1] == version else None
+            return None
 
         found: dict[str, Any] = wait_for(f"{version} to serve", serving)
         return found
