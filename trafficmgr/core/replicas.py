@@ -207,22 +207,17 @@ def _places_to_take(state: EndpointState, revision: str) -> list[Group]:
 
 def end_waits(state: EndpointState, now: float) -> EndpointState:
     """Let groups start whose back-off is over."""
-    if not any(g.phase is GroupPhase.waiting and g.start_at <= now for g in state.groups):
-        return state
-    return state.but(
-        groups=tuple(
-            g.but(phase=GroupPhase.wanted)
-            if g.phase is GroupPhase.waiting and g.start_at <= now
-            else g
-            for g in state.groups
-        )
-    )
+    waiting = GroupPhase.waiting
+    for group in state.groups:
+        if group.phase is waiting and group.start_at <= now:
+            state = state.with_group(group.but(phase=GroupPhase.wanted))
+    return state
 
 
 def stop_retired(state: EndpointState, now: float) -> EndpointState:
     """Tell those to stop that nobody can reach any more."""
-    for group in state.groups:
-        is_due = group.is_retiring and group.phase is not GroupPhase.stopping
+    for group in [g for g in state.groups if g.is_retiring]:
+        is_due = group.phase is not GroupPhase.stopping
         if is_due and retirement.may_stop(group, state, now):
             state = state.with_group(group.but(phase=GroupPhase.stopping, is_ready=False))
     return state

@@ -349,15 +349,16 @@ RULES: Rules = (
 def _wanted(state: EndpointState) -> Iterator[AnyCommand]:
     if any(slot.applied < state.table.generation for slot in state.slots):
         yield PublishTable(table=state.table)
+    wanted, stopping = GroupPhase.wanted, GroupPhase.stopping
     for group in state.groups:
-        if group.phase is GroupPhase.wanted and not group.is_retiring and group.address:
+        if group.phase is wanted and not group.is_retiring and group.address:
             yield StartGroup(
                 endpoint=state.name,
                 group=group,
                 revision=state.revisions[group.revision],
                 port=state.port_of(group.revision),
             )
-        elif group.phase is GroupPhase.stopping:
+        elif group.phase is stopping:
             yield StopGroup(endpoint=state.name, group=group.id)
     for slot in state.slots:
         if slot.is_overdue and slot.start_id:
@@ -372,10 +373,11 @@ def _moments(state: EndpointState, now: float) -> Iterator[float | None]:
         for group in state.ready(rollout.revision):
             yield (group.ready_since or now) + rollout.settings.min_ready_s
     yield state.previous_until if state.previous else None
+    waiting, stopping = GroupPhase.waiting, GroupPhase.stopping
     for group in state.groups:
-        if group.phase is GroupPhase.waiting:
+        if group.phase is waiting:
             yield group.start_at
-        elif group.is_retiring and group.phase is not GroupPhase.stopping:
+        elif group.is_retiring and group.phase is not stopping:
             yield retirement.next_at(group, state, now)
     for slot in state.slots:
         yield publishing.overdue_at(slot, state)
