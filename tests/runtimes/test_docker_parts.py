@@ -195,7 +195,7 @@ def test_pin_is_a_tag_that_every_engine_takes() -> None:
         container="web", repository="r/x", digest="sha256:1", platform_digest="sha256:" + "ab" * 32
     )
 
-    assert pin("Shop Nr.1", image) == "trafficmgr.local/shop-nr.1:abababababab"
+    assert pin("1f2e", "Shop Nr.1", image) == "trafficmgr.local/1f2e/shop-nr.1:abababababab"
 
 
 def test_ours_come_last_in_the_environment() -> None:

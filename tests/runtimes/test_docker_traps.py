@@ -167,7 +167,7 @@ async def test_image_that_was_removed_by_hand_is_pulled_again(bench: DockerBench
     spec = bench.spec("shop-1")
     await runtime.start(spec)
     await runtime.stop("shop-1")
-    bench.client.remove_image(pin("shop", bench.app), force=True)
+    bench.client.remove_image(pin(bench.instance, "shop", bench.app), force=True)
     bench.client.remove_image(f"{bench.app.repository}@{bench.app.digest}", force=True)
 
     with pytest.raises(RuntimeUnknownError, match="is tried again"):
@@ -246,7 +246,10 @@ async def test_containers_of_others_are_never_touched(bench: DockerBench) -> Non
     runtime = bench.open()
     spec = bench.spec("shop-1")
     await runtime.start(spec)  # brings the image
-    config = {"Image": pin("shop", bench.app), "HostConfig": {"NetworkMode": "none"}}
+    config = {
+        "Image": pin(bench.instance, "shop", bench.app),
+        "HostConfig": {"NetworkMode": "none"},
+    }
     theirs = f"{stem(bench.instance, 'shop-2')}.web"
     bench.client.create_container_from_config(config, theirs)  # type: ignore[no-untyped-call, unused-ignore]  # as its stubs have it
     try:

@@ -4,11 +4,16 @@
 by its digest. The tag is never looked at again in between, so that what was seen is what runs.
 
 Whatever is in the store is not asked for again: a group can be started while the registry is down.
+
+`keep` removes what nobody needs any more. It spares what a pull has found or brought that is under
+way, or that began after the `keep` before: whoever pulled it may still be reading its layers.
 """
 
 import asyncio
 import platform
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.template import ImageDigest
@@ -41,6 +46,9 @@ from trafficmgr.wire.oci_config import Config, decode_config
 PARALLEL_DOWNLOADS = 3
 """Docker and containerd pull three layers at a time; more only take turns on the same line."""
 
+_HERE = "of this machine"
+"""Whose fault it is, in an error's text, when no registry was asked."""
+
 _MACHINES = {
     "x86_64": Platform(os="linux", architecture="amd64"),
     "aarch64": Platform(os="linux", architecture="arm64"),
@@ -53,6 +61,13 @@ class Resolved(Noun):
 
     digest: str
     platform_digest: str
+
+
+class BlobsRemoved(Noun):
+    """What `keep` has removed."""
+
+    blobs: int = 0
+    size_bytes: int = 0
 
 
 def this_platform() -> Platform:
@@ -88,6 +103,8 @@ class Images:
         self._replaced: list[RegistryClient] = []
         self._locks: dict[str, asyncio.Lock] = {}
         self._downloads = asyncio.Semaphore(PARALLEL_DOWNLOADS)
+        self._held: Counter[str] = Counter()
+        self._fresh: set[str] = set()
 
     async def close(self) -> None:
         """Close every connection."""
@@ -154,9 +171,10 @@ class Images:
         if isinstance(manifest, Index):
             what = f"{image.repository}@{image.platform_digest} is an index inside an index"
             raise UnusableImageError(self._registry(image.repository), what)
-        config = await self._config(image.repository, manifest)
-        self._check_layers(image.repository, manifest, config)
-        await self._fetch_all(image.repository, manifest.layers)
+        with self._holding(_blobs_of(manifest)):
+            config = await self._config(image.repository, manifest)
+            self._check_layers(image.repository, manifest, config)
+            await self._fetch_all(image.repository, manifest.layers)
         return LocalImage(
             platform_digest=manifest.digest,
             config=config.image,
@@ -171,9 +189,58 @@ class Images:
             ),
         )
 
+    async def keep(self, digests: frozenset[str]) -> BlobsRemoved:
+        """Remove all that these manifests and indexes do not need.
+
+        A pull that runs meanwhile keeps what it has, and downloads what it finds gone.
+
+        Raises:
+            StoreError: What one of them needs can't be read, or the disk would not do it.
+        """
+        wanted, self._fresh = frozenset(self._fresh), set()
+        try:
+            for digest in digests:
+                wanted |= await self._needs(digest)
+            removed = BlobsRemoved()
+            for digest in sorted(await self._store.digests() - wanted):
+                size_bytes = await self._remove(digest)
+                if size_bytes is not None:
+                    removed = BlobsRemoved(
+                        blobs=removed.blobs + 1, size_bytes=removed.size_bytes + size_bytes
+                    )
+        except OSError as error:
+            what = f"what nobody needs can't be removed from {self._store.root}: {error}"
+            raise StoreError(_HERE, what) from error
+        return removed
+
+    async def _needs(self, digest: str) -> frozenset[str]:
+        """Return the blobs of a manifest or an index, itself among them."""
+        body = await self._store.read(digest)
+        if body is None:  # it was never pulled, or is pulled just now, which `_holding` sees to
+            return frozenset({digest})
+        found = self._decoded(_HERE, digest, body)
+        return _blobs_of(found) if isinstance(found, Manifest) else frozenset({digest})
+
+    async def _remove(self, digest: str) -> int | None:
+        """Remove a blob, unless somebody wants it by now (None)."""
+        async with self._alone(digest):
+            if self._held[digest] or digest in self._fresh:
+                return None
+            return await self._store.remove(digest)
+
+    @contextmanager
+    def _holding(self, blobs: frozenset[str]) -> Iterator[None]:
+        self._held.update(blobs)
+        try:
+            yield
+        finally:
+            self._held -= Counter(blobs)
+            self._fresh |= blobs
+
     async def _manifest(self, repository: str, digest: str) -> Manifest | Index:
         """Return a manifest or an index from the store, else from the registry."""
         async with self._alone(digest):
+            self._fresh.add(digest)
             body = await self._read(repository, digest)
             if body is not None:
                 return self._decoded(repository, digest, body)
@@ -281,6 +348,11 @@ class Images:
         if len(self._locks) > 1000:  # noqa: PLR2004  rarely enough not to matter
             self._locks = {key: lock for key, lock in self._locks.items() if lock.locked()}
         return self._locks.setdefault(digest, asyncio.Lock())
+
+
+def _blobs_of(manifest: Manifest) -> frozenset[str]:
+    layers = (layer.digest for layer in manifest.layers)
+    return frozenset({manifest.digest, manifest.config.digest, *layers})
 
 
 def _first(group: BaseExceptionGroup[RegistryError]) -> RegistryError:

@@ -137,6 +137,22 @@ class BlobStore:
             for left in self._partial.iterdir():
                 left.unlink(missing_ok=True)
 
+    async def digests(self) -> frozenset[str]:
+        """Return what is here, whole.
+
+        Raises:
+            OSError: The folder can't be read.
+        """
+        return await self._in_thread(self._digests)
+
+    async def remove(self, digest: str) -> int:
+        """Remove a blob and return how many bytes it had; 0 if it was not here.
+
+        Raises:
+            OSError: The disk would not do it.
+        """
+        return await self._in_thread(lambda: _remove(self.path(digest)))
+
     async def read(self, digest: str) -> bytes | None:
         """Return a small blob whole, or None if it is not here.
 
@@ -182,6 +198,10 @@ class BlobStore:
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    def _digests(self) -> frozenset[str]:
+        found = self._blobs.iterdir() if self._blobs.is_dir() else ()
+        return frozenset(d for d in (f"sha256:{path.name}" for path in found) if is_digest(d))
+
     def _put(self, digest: str, body: bytes) -> None:
         if self.has(digest):
             return
@@ -195,6 +215,15 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _remove(path: Path) -> int:
+    try:
+        size_bytes = path.stat().st_size
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    return size_bytes
 
 
 def _flush_folder(folder: Path) -> None:

@@ -146,6 +146,13 @@ class ContainerStats(Noun):
     sent_bytes: int | None = None
 
 
+class ImagesRemoved(Noun):
+    """What `keep_images` has removed: how many images, and their bytes (None: not known)."""
+
+    images: int = 0
+    size_bytes: int | None = None
+
+
 def ending(policy: RestartPolicy, containers: tuple[ContainerStatus, ...]) -> GroupState:
     """Return what the state of its containers means for a group; init containers don't count.
 
@@ -282,6 +289,21 @@ class Runtime(Protocol):
 
     def keep_logs(self, seconds: float) -> None:
         """Keep the logs of groups that are gone for so long from now on."""
+        ...
+
+    async def keep_images(self, digests: frozenset[str]) -> ImagesRemoved:
+        """Remove every image of ours but these, and those that groups are made of.
+
+        A start that is under way keeps its images, too. What is removed is pulled anew by the
+        next start that needs it.
+
+        Args:
+            digests: The platform digests of all images that may be needed again.
+
+        Raises:
+            RuntimeUnknownError: The engine can't be asked.
+            RuntimeFailure: It refuses; some may be gone already.
+        """
         ...
 
     async def close(self) -> None:

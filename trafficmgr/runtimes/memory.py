@@ -20,6 +20,7 @@ from trafficmgr.runtimes.contract import (
     GroupSpec,
     GroupState,
     GroupStatus,
+    ImagesRemoved,
     LogQuery,
     Runtime,
     RuntimeFailure,
@@ -39,6 +40,7 @@ class MemoryWorld:
         self.statuses: dict[str, GroupStatus] = {}
         self.logs: dict[str, list[bytes]] = {}
         self.listeners: list[asyncio.Queue[GroupStatus]] = []
+        self.kept_images: list[frozenset[str]] = []
         self.changed = asyncio.Condition()
         self.last_pid = 0
 
@@ -183,6 +185,12 @@ class MemoryRuntime(Runtime):
 
     def keep_logs(self, seconds: float) -> None:
         """Do nothing: what was said in memory is kept as long as the world."""
+
+    async def keep_images(self, digests: frozenset[str]) -> ImagesRemoved:
+        """Take note of what was to be kept."""
+        self._fail_if_away()
+        self.world.kept_images.append(digests)
+        return ImagesRemoved()
 
     async def close(self) -> None:
         """Let go of the world, which goes on."""

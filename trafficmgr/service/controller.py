@@ -12,7 +12,7 @@ from trafficmgr.admin.api import serve
 from trafficmgr.admin.house import LiveHouse, brief_digest, image_views
 from trafficmgr.admin.reports import LiveReports
 from trafficmgr.config.settings import Settings
-from trafficmgr.controller import recovery
+from trafficmgr.controller import recovery, tidy
 from trafficmgr.controller.accepted import is_ending
 from trafficmgr.controller.configuring import Configuring
 from trafficmgr.controller.hands import Hands
@@ -73,6 +73,7 @@ class Controller:
         self.secrets = SecretStore(settings.secrets)
         self.prober = Prober(tasks=tasks, tell=tell, clock=boottime, runtime=runtime)
         self.kernel = KernelWatch(tell=tell, clock=boottime)
+        self.registries = images
         self.images = ImageWatch(tell=tell, clock=boottime)
         self.poller = Poller(images, on_seen=self.images.on_seen, on_trouble=_no_news)
         self.configuring = Configuring(
@@ -165,6 +166,7 @@ class Controller:
         tasks.create_task(recovery.hear_ends(loop, boottime, self.runtime), name="ends")
         tasks.create_task(self.keep_in_touch(is_known=is_known), name="touch")
         tasks.create_task(recovery.sweep(loop, self.runtime), name="sweep")
+        tasks.create_task(tidy.run(loop, self.runtime, self.registries), name="tidy")
         tasks.create_task(self.journal.compact(KEPT_EVENTS), name="compact")
         tasks.create_task(self.kernel.run(), name="kernel")
         tasks.create_task(self.poller.run(), name="poller")

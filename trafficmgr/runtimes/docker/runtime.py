@@ -25,6 +25,7 @@ from trafficmgr.runtimes.contract import (
     GroupSpec,
     GroupState,
     GroupStatus,
+    ImagesRemoved,
     LogQuery,
     Runtime,
     RuntimeFailure,
@@ -76,7 +77,8 @@ class DockerRuntime(Runtime):
         """
         self._engine = Engine(base_url)
         self._eyes = Eyes(self._engine, instance)
-        images = Images(self._engine, credentials)
+        images = Images(self._engine, credentials, instance=instance)
+        self._images = images
         self._limits = GroupLimits(instance)
         self._network = GroupNetwork(self._engine, instance=instance, pool=address_pool)
         self._starter = Starter(
@@ -182,6 +184,10 @@ class DockerRuntime(Runtime):
     def keep_logs(self, seconds: float) -> None:
         """Keep the logs of groups that are gone for so long from now on."""
         self._kept.keep_s = seconds
+
+    async def keep_images(self, digests: frozenset[str]) -> ImagesRemoved:
+        """Unpin all images but these, and those that containers are made of."""
+        return await self._images.keep(digests)
 
     async def close(self) -> None:
         """Let go of the engine; the groups run on."""

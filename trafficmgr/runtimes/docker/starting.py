@@ -79,6 +79,10 @@ class Starter:
             RuntimeFailure: It can't be started; what is there of it is the caller's to remove.
             RuntimeUnknownError: The engine or a registry can't be asked.
         """
+        with self._images.in_use(spec.images):
+            await self._bring_up(spec, secrets)
+
+    async def _bring_up(self, spec: GroupSpec, secrets: Secrets) -> None:
         containers = spec.template.every_container()
         digests = {image.container: image for image in spec.images}
         found = await together(

@@ -36,6 +36,15 @@ def sync_disk(folder: Path) -> None:
         os.close(fd)
 
 
+def sync_names(folder: Path) -> None:
+    """Make durable which names are in the folder."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def remove_tree(folder: Path) -> None:
     """Remove a folder with all that is in it, if it is there.
 

@@ -29,7 +29,7 @@ import msgspec
 
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.template import ContainerTemplate, GroupTemplate
-from trafficmgr.runtimes.contract import GroupSpec
+from trafficmgr.runtimes.contract import GroupSpec, RuntimeUnknownError
 from trafficmgr.runtimes.embedded.files import remove_tree, write_file
 from trafficmgr.runtimes.embedded.identity import Identity
 from trafficmgr.runtimes.embedded.process import ProcessSpec
@@ -208,6 +208,26 @@ def groups(folder: Path, instance: str) -> tuple[GroupFolder, ...]:
         return ()
     found = (GroupFolder(path) for path in sorted(folder.iterdir()) if path.name[0] != ".")
     return tuple(group for group in found if _belongs(group.record(), instance))
+
+
+def images_in_use(folder: Path) -> frozenset[str]:
+    """Return the platform digests that all groups below the folder are made of, whosever they are.
+
+    Raises:
+        RuntimeUnknownError: What one of them is can't be read.
+    """
+    found: set[str] = set()
+    for path in folder.iterdir() if folder.is_dir() else ():
+        record = GroupFolder(path).record()
+        if record is not None:
+            found |= {image.platform_digest for image in record.spec.images}
+        elif path.name[0] != "." and (path / "group.json").exists():
+            raise RuntimeUnknownError(
+                f"embedded: {path / 'group.json'} can't be read, so nobody knows which images that "
+                "group needs. No image is removed, and traffic is not touched. If a newer "
+                "trafficmgr wrote it, run that one."
+            )
+    return frozenset(found)
 
 
 def _belongs(record: GroupRecord | None, instance: str) -> bool:

@@ -26,6 +26,7 @@ from trafficmgr.runtimes.contract import (
     GroupSpec,
     GroupState,
     GroupStatus,
+    ImagesRemoved,
     LogQuery,
     Runtime,
     RuntimeFailure,
@@ -177,6 +178,16 @@ class EmbeddedRuntime(Runtime):
         """Keep the logs of groups that are gone for so long from now on."""
         self._keep_logs_s = seconds
 
+    async def keep_images(self, digests: frozenset[str]) -> ImagesRemoved:
+        """Remove all trees but these, and those that groups run in."""
+        try:
+            return await self._trees.keep(digests, lambda: folders.images_in_use(self._groups))
+        except OSError as error:
+            raise RuntimeUnknownError(
+                f"embedded: images that nobody needs can't be removed: {error}. Some may be gone; "
+                "no group is touched. Look at that file or folder; it is tried again."
+            ) from error
+
     async def close(self) -> None:
         """Let go of the groups; they run on."""
         self._watch.close()
@@ -200,7 +211,8 @@ class EmbeddedRuntime(Runtime):
         if status is None:
             if folder.is_of_another_boot():
                 await self._remove(folder, is_orderly=False)
-            await self._bring_up(spec, folder, secrets)
+            with self._trees.in_use(spec.images):
+                await self._bring_up(spec, folder, secrets)
         elif status.state is GroupState.exited:
             raise RuntimeFailure(
                 f"embedded: group {spec.group} has ended ({status.reason}) and is never started "

@@ -3,6 +3,10 @@
 `store/trees/HEX/` holds `rootfs/` and `image.json`, the image's config. It is renamed into its
 place when it is whole and on the disk, so what is there can be used as it is, without the
 registry: a rollback does not depend on it. All groups of an image share its tree.
+
+A tree that nobody needs any more is renamed out of its place before its files go, so that half a
+tree is never seen. Giving out, unpacking and putting aside the same one take turns, and a start
+holds its trees (`in_use`) until its group is written down.
 """
 
 import asyncio
@@ -11,21 +15,28 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.template import ImageDigest
-from trafficmgr.runtimes.contract import RuntimeFailure, RuntimeUnknownError
-from trafficmgr.runtimes.embedded.files import sync_disk, write_file
+from trafficmgr.runtimes.contract import ImagesRemoved, RuntimeFailure, RuntimeUnknownError
+from trafficmgr.runtimes.embedded.files import remove_tree, sync_disk, sync_names, write_file
+from trafficmgr.runtimes.embedded.threads import to_its_end
 from trafficmgr.runtimes.embedded.unpack import Limits, UnpackError, unpack
 from trafficmgr.wire.images import ImageConfig, LocalImage
 
 Pull = Callable[[ImageDigest], Awaitable[LocalImage]]
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HALF_DONE = ".unpacking-"
+_ASIDE = ".gone-"
+_BLOCK_BYTES = 512
+"""What st_blocks counts, whatever the file system (stat(2))."""
 
 
 class Tree(Noun):
@@ -43,6 +54,37 @@ class Trees:
         self._pull = pull
         self._limits = limits or Limits()
         self._flights: dict[str, asyncio.Lock] = {}
+        self._uses: Counter[str] = Counter()
+
+    @contextmanager
+    def in_use(self, images: Iterable[ImageDigest]) -> Iterator[None]:
+        """Let no tree of these images go: a group is being made of them that nobody knows yet."""
+        digests = [image.platform_digest for image in images]
+        self._uses.update(digests)
+        try:
+            yield
+        finally:
+            self._uses -= Counter(digests)
+
+    async def keep(
+        self, digests: frozenset[str], run: Callable[[], frozenset[str]]
+    ) -> ImagesRemoved:
+        """Remove all trees but those of these digests, of starts under way, and of groups.
+
+        Args:
+            digests: The platform digests of images that may be needed again.
+            run: Returns those of all groups that are written down; called in a thread.
+
+        Raises:
+            OSError: The disk does not work. Errors of `run` pass through as they are.
+        """
+        for digest in await asyncio.to_thread(self._there):
+            if digest in digests:
+                continue
+            async with self._flights.setdefault(digest, asyncio.Lock()):
+                if not self._uses[digest]:  # asked first: a start lets go when its group is there
+                    await to_its_end(self._put_aside, digest, run)
+        return await asyncio.to_thread(self._remove_aside)
 
     async def get(self, image: ImageDigest) -> Tree:
         """Return the tree of the image; who asks meanwhile waits for the same unpacking.
@@ -72,6 +114,25 @@ class Trees:
                     f"{self._folder}: {error}. Nothing of it was kept, and traffic stays where it "
                     "is. Make room or access there; it is tried again."
                 ) from error
+
+    def _there(self) -> list[str]:
+        names = (path.name for path in self._folder.iterdir()) if self._folder.is_dir() else ()
+        return sorted(d for d in (f"sha256:{name}" for name in names) if _DIGEST.fullmatch(d))
+
+    def _put_aside(self, digest: str, run: Callable[[], frozenset[str]]) -> None:
+        if digest not in run():
+            aside = self._folder / f"{_ASIDE}{uuid.uuid4().hex}"
+            (self._folder / digest.removeprefix("sha256:")).rename(aside)
+
+    def _remove_aside(self) -> ImagesRemoved:
+        """Remove what was put aside, now or by a controller that was killed meanwhile."""
+        found = tuple(self._folder.glob(f"{_ASIDE}*"))
+        if found:
+            sync_names(self._folder)  # or a crash could bring back the name, but not the files
+        size_bytes = sum(_size_bytes(path) for path in found)
+        for path in found:
+            remove_tree(path)
+        return ImagesRemoved(images=len(found), size_bytes=size_bytes)
 
     async def _unpack(self, local: LocalImage, place: Path) -> Tree:
         cancelled = threading.Event()
@@ -121,6 +182,15 @@ def _read(place: Path) -> Tree | None:
     except (OSError, msgspec.DecodeError):  # if it matters, unpacking will fail, too
         return None
     return Tree(rootfs=str(place / "rootfs"), config=config)
+
+
+def _size_bytes(tree: Path) -> int:
+    """Return the room that a tree takes on the disk; what can't be looked into counts as none."""
+    return sum(
+        os.lstat(os.path.join(path, name)).st_blocks * _BLOCK_BYTES  # noqa: PTH118  100,000 files
+        for path, _, names in os.walk(tree)
+        for name in names
+    )
 
 
 def _sweep(folder: Path) -> None:
