@@ -82,8 +82,8 @@ def restart_trusts_old_hellos() -> AbstractContextManager[Any]:
 
 def hung_worker_blocks() -> AbstractContextManager[Any]:
     """Nobody replaces a worker that never acknowledges."""
-    rules = tuple(rule for rule in rollout.RULES if rule is not publishing.fence)
-    return patch.object(rollout, "RULES", rules)
+    rules = tuple(rule for rule in rollout.CONSEQUENCES if rule is not publishing.fence)
+    return patch.object(rollout, "CONSEQUENCES", rules)
 
 
 def clock_can_jump() -> AbstractContextManager[Any]:

@@ -56,8 +56,9 @@ class Mind:
                 self._wanted[name] = rollout.decide(state)
             if is_changed or (name in concerned and event.at >= self._wakes[name]):
                 self._wakes[name] = _wake_at(state, event.at)
-        for name in before.keys() - self.fleet.endpoints.keys():
-            del self._wanted[name], self._wakes[name]
+        if len(self._wakes) > len(self.fleet.endpoints):
+            for name in before.keys() - self.fleet.endpoints.keys():
+                del self._wanted[name], self._wakes[name]
         return self.wanted()
 
     def wanted(self) -> tuple[AnyCommand, ...]:

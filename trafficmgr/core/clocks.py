@@ -26,9 +26,8 @@ def keep(state: EndpointState, now: float) -> EndpointState:
     deadline, hold = rollout.deadline, rollout.hold
     if ready > rollout.most_ready:
         deadline = fresh_deadline(rollout)
-    can_carry = capacity_pct(_available(state, rollout, now), state.replicas) >= _carried_pct(
-        rollout
-    )
+    available = _available(live, rollout, now)
+    can_carry = capacity_pct(available, state.replicas) >= _carried_pct(rollout)
     if hold is not None:
         hold = hold.run(now) if can_carry and not rollout.is_paused else hold.halt(now)
     is_holding = can_carry and hold is not None and hold.left_at(now) > 0
@@ -54,7 +53,7 @@ def can_go_on(state: EndpointState, rollout: Rollout, now: float) -> bool:
     is_scaled = rollout.settings.candidate_replicas is CandidateReplicas.scaled
     if rollout.step >= 0 and not is_scaled:
         return True
-    return _available(state, rollout, now) >= _needed_groups(state, rollout)
+    return _available(ready, rollout, now) >= _needed_groups(state, rollout)
 
 
 def _carried_pct(rollout: Rollout) -> int:
@@ -112,12 +111,8 @@ def hold_s(rollout: Rollout) -> float:
     return rollout.settings.steps[rollout.step].hold_s if rollout.step >= 0 else 0.0
 
 
-def _available(state: EndpointState, rollout: Rollout, now: float) -> int:
-    """Return how many groups have been ready for `min_ready`, without a break."""
-    return sum(is_available(group, rollout, now) for group in state.ready(rollout.revision))
-
-
-def is_available(group: Group, rollout: Rollout, now: float) -> bool:
-    """Whether the group has been ready for `min_ready`."""
-    since = group.ready_since
-    return since is not None and now >= since + rollout.settings.min_ready_s
+def _available(groups: list[Group], rollout: Rollout, now: float) -> int:
+    """Return how many of the groups have been ready for `min_ready`, without a break."""
+    min_ready_s = rollout.settings.min_ready_s
+    since = [g.ready_since for g in groups if g.ready_since is not None]
+    return sum(now >= one + min_ready_s for one in since)

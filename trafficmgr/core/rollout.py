@@ -44,10 +44,11 @@ weight and health (`publishing`), and a withdrawn group stops when nobody can re
 How it is written down
 ======================
 
-`evolve` is a fold: the event table says what an event changes by itself, then the rules run, in
-order, until none of them changes anything. `decide` names everything that is still wanted, each
-time anew. `wake_at` is the first moment at which time alone will change something. None of them
-knows a clock: `event.at` and `now` come in. `tests/scenarios/*.txt` show whole histories.
+`evolve` is a fold: the event table says what an event changes by itself, then the rules of
+decision run, in order, until none of them changes anything, and their consequences are drawn.
+`decide` names everything that is still wanted, each time anew. `wake_at` is the first moment at
+which time alone will change something. None of them knows a clock: `event.at` and `now` come in.
+`tests/scenarios/*.txt` show whole histories.
 """
 
 from collections.abc import Callable, Iterator
@@ -193,11 +194,11 @@ KEEPS_BOOKS = frozenset(
 
 
 def _settled(state: EndpointState, now: float) -> EndpointState:
-    """Apply the rules in turn until a whole round of them changes nothing."""
+    """Decide until a whole round of rules changes nothing more, then draw the consequences once."""
     for _ in range(100):  # a long schedule needs a few rounds
-        before, state = state, _round(state, now, RULES)
+        before, state = state, _round(state, now, DECISIONS)
         if state is before:
-            return state
+            return _round(state, now, CONSEQUENCES)
     raise AssertionError(f"the rules do not settle: {state}")
 
 
@@ -321,10 +322,7 @@ def _release_previous(state: EndpointState, now: float) -> EndpointState:
     return state.but(previous="")
 
 
-BOOK_RULES: Rules = (replicas.stop_retired, publishing.fence)
-"""The rules that read the books. What they change is read by no other rule."""
-
-RULES: Rules = (
+DECISIONS: Rules = (
     _leave,
     _supersede,
     clocks.keep,
@@ -337,11 +335,19 @@ RULES: Rules = (
     replicas.retire_unwanted,
     replicas.fill,
     replicas.end_waits,
+)
+"""What each revision is and how many groups it has; any of them may wake any other."""
+
+CONSEQUENCES: Rules = (
     publishing.publish,
     replicas.stop_retired,
     publishing.fence,
     replicas.forget,
 )
+"""What follows from that. None of them changes what a decision or one before it looks at."""
+
+BOOK_RULES: Rules = (replicas.stop_retired, publishing.fence)
+"""The consequences that read the books of retirement."""
 
 # -- leaves ---------------------------------------------------------------------------------------
 
