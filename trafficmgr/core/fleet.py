@@ -7,6 +7,7 @@ rests for as long as possible.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv4Network
 from math import inf
 
@@ -61,7 +62,7 @@ def evolve(fleet: Fleet, event: Event, *, quiet_until: Mapping[str, float] | Non
     `quiet_until` is when time alone changes each endpoint, if that is known (`rollout.evolve`).
     """
     known_until = quiet_until or {}
-    noted = _noted(fleet, event)
+    noted = fleet if isinstance(event, EndpointEvent) else _noted(fleet, event)
     after = fleet if noted == fleet else noted
     for name in concerned(fleet, event):
         after = _evolved(after, name, event, known_until.get(name, -inf))
@@ -152,13 +153,10 @@ def _is_gone(state: EndpointState) -> bool:
 
 def concerned(fleet: Fleet, event: Event) -> tuple[str, ...]:
     """Return the endpoints whose state an event may change."""
-    if isinstance(event, LimitsApplied):
-        return ()
-    if not isinstance(event, EndpointEvent):
-        return tuple(fleet.endpoints)
-    if event.endpoint in fleet.endpoints or isinstance(event, SettingsApplied):
-        return (event.endpoint,)
-    return ()  # an echo of an endpoint that is gone
+    if isinstance(event, EndpointEvent):
+        is_echo = event.endpoint not in fleet.endpoints and not isinstance(event, SettingsApplied)
+        return () if is_echo else (event.endpoint,)  # an echo of an endpoint that is gone
+    return () if isinstance(event, LimitsApplied) else tuple(fleet.endpoints)
 
 
 def _new(name: str, fleet: Fleet, event: Event) -> EndpointState:
@@ -203,7 +201,7 @@ def _with_addresses(fleet: Fleet) -> Fleet:
     if not needy:
         return fleet
     used = {g.address for state in fleet.endpoints.values() for g in state.groups}
-    pool = IPv4Network(fleet.address_pool)
+    pool = _network(fleet.address_pool)
     cursor, endpoints = fleet.cursor, dict(fleet.endpoints)
     for name, group in needy:
         found = _next_free(pool, cursor, used)
@@ -213,6 +211,11 @@ def _with_addresses(fleet: Fleet) -> Fleet:
         used.add(address)
         endpoints[name] = endpoints[name].with_group(group.but(address=address))
     return fleet.but(cursor=cursor, endpoints=endpoints)
+
+
+@lru_cache(maxsize=8)
+def _network(pool: str) -> IPv4Network:
+    return IPv4Network(pool)
 
 
 def _next_free(pool: IPv4Network, cursor: int, used: set[str]) -> tuple[int, str] | None:

@@ -8,6 +8,7 @@ a default.
 from typing import Any, Self, dataclass_transform
 
 import msgspec
+from msgspec.structs import replace
 
 
 @dataclass_transform(
@@ -18,4 +19,4 @@ class Noun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def but(self, **changes: Any) -> Self:  # noqa: ANN401  the field types are checked by evolve's tests
         """Return the same value with some fields changed."""
-        return msgspec.structs.replace(self, **changes)
+        return replace(self, **changes)

@@ -66,10 +66,11 @@ def _each(group: Group, state: EndpointState, now: float) -> Iterator[Condition]
 
 def _workers(group: Group, state: EndpointState) -> Condition:
     known = group.withdrawn_generation
-    lagging = [s.number for s in state.slots if not s.is_present or s.applied < known]
-    numbers = ", ".join(map(str, lagging))
-    says = f"slot {numbers} to acknowledge table {known}" if lagging else ""
-    return Condition(name="workers", says=says, is_met=not lagging and bool(state.slots))
+    lagging = [str(s.number) for s in state.slots if not s.is_present or s.applied < known]
+    if not lagging:
+        return Condition(name="workers", says="", is_met=bool(state.slots))
+    says = f"slot {', '.join(lagging)} to acknowledge table {known}"
+    return Condition(name="workers", says=says, is_met=False)
 
 
 def _clients(group: Group, state: EndpointState, now: float) -> Iterator[Condition]:
