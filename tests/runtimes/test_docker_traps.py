@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conformance_groups import needs
 from support.conformance_bench import printed, run, said, shell
 from support.docker_bench import DockerBench
 from support.docker_images import ImageShelf
@@ -224,9 +225,7 @@ async def test_process_that_is_ended_for_its_memory_is_named_though_the_main_one
 
 async def test_limits_of_a_group_leave_no_cgroup_behind(bench: DockerBench) -> None:
     runtime = bench.open()
-    await runtime.list()
-    if "group_limits" in runtime.gaps:
-        pytest.skip(runtime.gaps["group_limits"])
+    await needs(runtime, "group_limits")
     spec = bench.group(
         "shop-1", bench.script("web", FOR_EVER), resources=Resources(memory_bytes=64 * MIB, cpu=0.5)
     )

@@ -31,7 +31,9 @@ MIB = 2**20
 EATS = "dd if=/dev/zero of=/dev/null bs=200M count=1"
 """Wants all of it at once."""
 HAS_ALL = not Cgroups(f"trafficmgr-{INSTANCE}-look").gaps
-needs_all = pytest.mark.skipif(not HAS_ALL, reason="no control groups that we may write to")
+needs_all = pytest.mark.skipif(
+    not HAS_ALL, reason="a gap of this runtime: no control groups here that we may write to"
+)
 
 
 @pytest.fixture

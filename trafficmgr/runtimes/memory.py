@@ -28,6 +28,7 @@ from trafficmgr.runtimes.contract import (
     Secrets,
     ending,
 )
+from trafficmgr.runtimes.turns import Turns
 
 
 class MemoryWorld:
@@ -71,8 +72,7 @@ class MemoryRuntime(Runtime):
         self.world = world or MemoryWorld()
         self.lag = lag
         self._fail_reason = ""
-        self._starting: dict[str, asyncio.Timeout] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._turns = Turns("memory")
         self._ended: asyncio.Queue[GroupStatus] = asyncio.Queue()
         self.world.listeners.append(self._ended)
 
@@ -113,26 +113,14 @@ class MemoryRuntime(Runtime):
     async def start(self, spec: GroupSpec, secrets: Secrets = NO_SECRETS) -> str:
         """Start the group; see the contract."""
         self._fail_if_away()
-        async with self._turns.setdefault(spec.group, asyncio.Lock()):
-            try:
-                async with asyncio.timeout(None) as scope:
-                    self._starting[spec.group] = scope
-                    address = await self._start(spec)
-                    self.world.secrets[spec.group] = secrets
-                    return address
-            except TimeoutError:
-                raise RuntimeFailure(
-                    f"memory: group {spec.group} was told to stop while it was starting. "
-                    "Nothing of it is left."
-                ) from None
-            finally:
-                del self._starting[spec.group]
+        async with self._turns.start(spec.group):
+            address = await self._start(spec)
+            self.world.secrets[spec.group] = secrets
+            return address
 
     async def stop(self, group: str) -> None:
         """End the group and forget it, except for its logs."""
-        if (scope := self._starting.get(group)) is not None and not scope.expired():
-            scope.reschedule(0)
-        async with self._turns.setdefault(group, asyncio.Lock()):
+        async with self._turns.stop(group):
             if group in self.world.statuses:
                 await asyncio.sleep(self.lag)
                 self.world.statuses.pop(group, None)

@@ -11,11 +11,9 @@ Starts and stops of the same group take turns; a stop does not wait for a start 
 it ends it.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 from trafficmgr.runtimes.contract import (
     EVERYTHING,
@@ -48,6 +46,7 @@ from trafficmgr.runtimes.docker.sessions import begin
 from trafficmgr.runtimes.docker.starting import Starter
 from trafficmgr.runtimes.docker.usage import usage
 from trafficmgr.runtimes.docker.watching import Watch
+from trafficmgr.runtimes.turns import Turns
 
 
 class DockerRuntime(Runtime):
@@ -75,6 +74,7 @@ class DockerRuntime(Runtime):
             credentials: Repository -> user and password, if there are any.
             pause_image: Another pause image than ours.
         """
+        self._turns = Turns("docker")
         self._engine = Engine(base_url)
         self._eyes = Eyes(self._engine, instance)
         images = Images(self._engine, credentials, instance=instance)
@@ -91,10 +91,8 @@ class DockerRuntime(Runtime):
         self._kept = KeptLogs(state_dir.absolute() / "logs", keep_logs_s)
         self._ender = Ender(self._engine, instance=instance, kept=self._kept, limits=self._limits)
         self._watch = Watch(
-            self._engine, instance=instance, eyes=self._eyes, is_settled=self._is_settled
+            self._engine, instance=instance, eyes=self._eyes, is_settled=self._turns.is_settled
         )
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._starting: dict[str, asyncio.Timeout] = {}
 
     @property
     def gaps(self) -> Mapping[str, str]:
@@ -104,26 +102,12 @@ class DockerRuntime(Runtime):
     async def start(self, spec: GroupSpec, secrets: Secrets = NO_SECRETS) -> str:
         """Start the group; see the contract. A start that was broken off is undone first."""
         names.check(spec)
-        async with self._turn(spec.group):
-            try:
-                async with asyncio.timeout(None) as scope:
-                    self._starting[spec.group] = scope
-                    return await self._start(spec, secrets)
-            except TimeoutError:
-                if not scope.expired():
-                    raise
-                raise RuntimeFailure(
-                    f"docker: group {spec.group} was told to stop while it was starting. "
-                    "Nothing of it is left."
-                ) from None
-            finally:
-                del self._starting[spec.group]
+        async with self._turns.start(spec.group):
+            return await self._start(spec, secrets)
 
     async def stop(self, group: str) -> None:
         """End the group and forget it, except for its logs."""
-        if (scope := self._starting.get(group)) is not None and not scope.expired():
-            scope.reschedule(0)
-        async with self._turn(group):
+        async with self._turns.stop(group):
             self._watch.forget(group)
             if not names.is_name(group):
                 return
@@ -139,7 +123,7 @@ class DockerRuntime(Runtime):
         statuses = tuple(self._watch.judged(group) for group in found)
         for group, status in zip(found, statuses, strict=True):
             is_running = status.state is GroupState.running
-            if is_running and group.is_whole and self._is_settled(group.group):
+            if is_running and group.is_whole and self._turns.is_settled(group.group):
                 self._watch.add(group.group)
         return statuses
 
@@ -246,18 +230,6 @@ class DockerRuntime(Runtime):
         Args:
             but_for: The group whose start has just failed, and which is still taken for starting.
         """
-        if not self._starting.keys() - {but_for} and not await self._eyes.groups():
+        if not self._turns.starting() - {but_for} and not await self._eyes.groups():
             with suppress(EngineRefusal):  # then the next last group takes it along
                 await self._network.remove_if_unused()
-
-    def _turn(self, group: str) -> asyncio.Lock:
-        """Return the group's lock, which exists as long as someone holds or awaits it."""
-        turn = self._turns.get(group)
-        if turn is None:
-            self._turns[group] = turn = asyncio.Lock()
-        return turn
-
-    def _is_settled(self, group: str) -> bool:
-        """Whether no start or stop is under way, whose doings must not be taken for an end."""
-        turn = self._turns.get(group)
-        return turn is None or not turn.locked()

@@ -16,7 +16,6 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 from trafficmgr.core.template import ImageDigest
 from trafficmgr.runtimes.contract import (
@@ -47,6 +46,7 @@ from trafficmgr.runtimes.embedded.stats import group_stats
 from trafficmgr.runtimes.embedded.trees import Trees
 from trafficmgr.runtimes.embedded.vault import MEMORY, Vault
 from trafficmgr.runtimes.embedded.watching import Watch
+from trafficmgr.runtimes.turns import Turns
 from trafficmgr.wire.images import LocalImage
 
 KEEP_LOGS_S = 86400.0
@@ -77,6 +77,7 @@ class EmbeddedRuntime(Runtime):
             memory: Where secrets are kept: a folder of a memory-backed file system.
         """
         self._instance = instance
+        self._turns = Turns("embedded")
         self._keep_logs_s = keep_logs_s
         name = _name_here(instance, state_dir)
         self._cgroups = Cgroups(name)
@@ -88,8 +89,6 @@ class EmbeddedRuntime(Runtime):
         self._logs = state_dir.absolute() / "logs"
         self._trees = Trees(state_dir.absolute() / "store" / "trees", pull)
         self._watch = Watch()
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._starting: dict[str, asyncio.Timeout] = {}
 
     @property
     def gaps(self) -> Mapping[str, str]:
@@ -99,33 +98,19 @@ class EmbeddedRuntime(Runtime):
     async def start(self, spec: GroupSpec, secrets: Secrets = NO_SECRETS) -> str:
         """Start the group; see the contract. A start that was interrupted is completed."""
         _check_names(spec)
-        async with self._turn(spec.group):
-            try:
-                async with asyncio.timeout(None) as scope:
-                    self._starting[spec.group] = scope
-                    return await self._start(spec, secrets)
-            except TimeoutError:
-                if not scope.expired():
-                    raise
-                raise RuntimeFailure(
-                    f"embedded: group {spec.group} was told to stop while it was starting. "
-                    "Nothing of it is left."
-                ) from None
-            finally:
-                del self._starting[spec.group]
+        async with self._turns.start(spec.group):
+            return await self._start(spec, secrets)
 
     async def stop(self, group: str) -> None:
         """End the group and forget it, except for its logs."""
-        if (scope := self._starting.get(group)) is not None and not scope.expired():
-            scope.reschedule(0)
-        async with self._turn(group):
+        async with self._turns.stop(group):
             await self._remove(GroupFolder(self._groups / group), is_orderly=True)
 
     async def list(self) -> tuple[GroupStatus, ...]:
         """Return the groups of this instance. Those that run are watched from now on."""
         found = await asyncio.to_thread(self._scan)
         for folder, status in found:
-            if status.state is GroupState.running and self._is_settled(status.group):
+            if status.state is GroupState.running and self._turns.is_settled(status.group):
                 self._watch.add(folder)
         return tuple(status for _, status in found)
 
@@ -287,18 +272,6 @@ class EmbeddedRuntime(Runtime):
 
     def _is_there(self, group: str) -> bool:
         return (self._groups / group).exists()
-
-    def _turn(self, group: str) -> asyncio.Lock:
-        """Return the group's lock, which exists as long as someone holds or awaits it."""
-        turn = self._turns.get(group)
-        if turn is None:
-            self._turns[group] = turn = asyncio.Lock()
-        return turn
-
-    def _is_settled(self, group: str) -> bool:
-        """Whether no stop is under way, which must not be mistaken for an end."""
-        turn = self._turns.get(group)
-        return turn is None or not turn.locked()
 
 
 def _check_names(spec: GroupSpec) -> None:
