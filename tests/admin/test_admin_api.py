@@ -75,6 +75,18 @@ async def test_events_are_the_last_ones_or_those_after_a_seq(
     assert [event["seq"] for event in after] == [3, 4]
 
 
+async def test_events_are_without_checkpoints_unless_all_are_wanted(
+    client: aiohttp.ClientSession, house: FakeHouse
+) -> None:
+    house.observe("GateJudged", "EvidenceKept", "Woke")
+
+    _, some = await _get(client, "/v1/events")
+    _, every = await _get(client, "/v1/events?all=1")
+
+    assert [event["kind"] for event in some] == ["GateJudged", "Woke"]
+    assert [event["kind"] for event in every] == ["GateJudged", "EvidenceKept", "Woke"]
+
+
 async def test_orders_are_carried_out_and_answered_with_a_sentence(
     client: aiohttp.ClientSession, house: FakeHouse
 ) -> None:

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from support.story import NAME, revision, settings
+from support.story import NAME, Story, World, revision, settings
 
 from trafficmgr.admin import counted, details
 from trafficmgr.core.events import (
@@ -11,6 +11,7 @@ from trafficmgr.core.events import (
     GroupReady,
     GroupStarted,
     GroupUnready,
+    RevisionSeen,
     Woke,
 )
 from trafficmgr.core.model import Group, GroupPhase, Publish
@@ -154,6 +155,22 @@ def test_a_tcp_probe_is_shown() -> None:
     (container,) = shown(GroupTemplate(containers=(web,)))["containers"]
 
     assert container["readiness"] == "tcp :8080, every 1s, timeout 5s, rise 2, fall 3"
+
+
+@pytest.mark.parametrize(("name", "expected"), [("migrate", ["do"]), ("forgotten", [])])
+def test_the_task_of_a_hook_is_shown_with_its_command(name: str, expected: list[str]) -> None:
+    """What a hook that the rollout under way knows nothing of has run can't be said any more."""
+    story = Story(World(), settings(hooks="before:migrate:command:60s"))
+    story.feed(RevisionSeen(at=0.0, endpoint=NAME, revision=revision("v1")))
+    (task,) = story.state.groups
+
+    view = details.group(task.but(hook=name), story.state, None, is_engine_away=False)
+
+    assert (view["hook"], view["ready"]) == (name, False)
+    (container,) = view["containers"]
+    assert container["command"][:1] == expected
+    assert view["restart"] == ("Never" if expected else "Always")
+    assert shown(revision("v1").template)["hook"] is None
 
 
 # -- states ---------------------------------------------------------------------------------------

@@ -14,15 +14,19 @@ from trafficmgr.admin.house import LiveHouse
 from trafficmgr.admin.ports import UnknownNameError
 from trafficmgr.config.load import load
 from trafficmgr.config.settings import Settings
+from trafficmgr.controller.calls import Calls
 from trafficmgr.controller.configuring import Configuring, registry_access
 from trafficmgr.controller.hands import Hands
 from trafficmgr.controller.images import ImageWatch
 from trafficmgr.controller.link import Link
 from trafficmgr.controller.loop import Loop, Mind
 from trafficmgr.controller.secrets import SecretStore
+from trafficmgr.controller.smoke import SmokeTest
 from trafficmgr.core import events
 from trafficmgr.core.commands import AnyCommand
+from trafficmgr.core.evidence import Evidence
 from trafficmgr.core.fleet import Fleet
+from trafficmgr.core.gating import Gates, Verdict, VerdictKind
 from trafficmgr.core.model import Group
 from trafficmgr.core.template import (
     FromEnv,
@@ -58,6 +62,7 @@ class Rig:
         self, folder: Path, settings: Settings, journal: Journal, tasks: asyncio.TaskGroup
     ) -> None:
         self.clock, self.runtime, self.settings = Clock(), MemoryRuntime(), settings
+        self.verdicts: tuple[Verdict, ...] = ()
         self.loop = Loop(
             mind=Mind(Fleet()),
             journal=journal,
@@ -67,16 +72,7 @@ class Rig:
         )
         tell = self.loop.tell
         link = Link(state_dir=settings.state_dir, tell=tell, clock=self.clock)
-        self.hands = Hands(
-            tasks=tasks,
-            runtime=self.runtime,
-            workers=link,
-            supervisor=World(),
-            tell=tell,
-            clock=self.clock,
-            instance="test",
-            secrets=SecretStore({"token": FromEnv(variable="T")}, {"T": CANARY}).read,
-        )
+        self.hands = self._made_hands(link, tasks)
         self.store = BlobStore(folder / "store")
         registries = Images(self.store, registry_access(settings))
         watch = ImageWatch(tell=tell, clock=self.clock)
@@ -103,6 +99,22 @@ class Rig:
             state_dir=settings.state_dir,
             listen={},
             tasks=tasks,
+            verdicts=lambda name: self.verdicts if name == "shop" else (),
+        )
+
+    def _made_hands(self, link: Link, tasks: asyncio.TaskGroup) -> Hands:
+        tell = self.loop.tell
+        return Hands(
+            tasks=tasks,
+            runtime=self.runtime,
+            workers=link,
+            supervisor=World(),
+            tell=tell,
+            clock=self.clock,
+            instance="test",
+            secrets=SecretStore({"token": FromEnv(variable="T")}, {"T": CANARY}).read,
+            calls=Calls(tell=tell, clock=self.clock),
+            smoke=SmokeTest(tell=tell, clock=self.clock, doors=(), workers=1),
         )
 
     def act(self, commands: tuple[AnyCommand, ...]) -> None:
@@ -133,6 +145,29 @@ class Rig:
         ):
             await self.loop.tell(event)
         await eventually(lambda: len(self.groups) == 2 and self.are_started())
+
+    async def step(self) -> None:
+        """Let v1 be stable, and v2 be in its first step, with a gate."""
+        await self.be_ready()
+        shop = self.loop.fleet.endpoints["shop"]
+        gated = shop.settings.but(gates=Gates(max_error_rate=0.01))
+        newer = shop.revisions["v1"].but(id="v2")
+        for event in (
+            events.SettingsApplied(at=self.clock(), endpoint="shop", settings=gated),
+            events.RevisionSeen(at=self.clock(), endpoint="shop", revision=newer),
+        ):
+            await self.loop.tell(event)
+        await eventually(lambda: len(self.groups) == 4 and self.are_started())
+        await self.be_ready()
+
+    async def be_ready(self) -> None:
+        """Let all groups be ready for long enough."""
+        for group in self.groups:
+            await self.loop.tell(
+                events.GroupReady(at=self.clock(), endpoint="shop", group=group.id)
+            )
+        self.clock.advance(30.0)
+        await self.loop.tell(events.Woke(at=self.clock(), endpoint="shop"))
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -239,6 +274,48 @@ async def test_an_engine_that_is_away_is_said_and_the_rest_is_shown(rig: Rig) ->
     assert "the engine is away" in shown["trouble"]
     assert shown["groups"][0]["containers"][0]["state"] == "Unknown"
     assert shown["groups"][0]["events"]
+
+
+async def test_status_and_why_have_the_verdicts_of_now(rig: Rig) -> None:
+    await rig.step()
+    before = rig.house.why("shop")
+
+    rig.verdicts = (
+        Verdict(
+            gate="max_error_rate",
+            kind=VerdictKind.insufficient,
+            at=rig.clock(),
+            why="41 of 100 requests were answered",
+            numbers={"finished": 41.0},
+        ),
+    )
+
+    (shop,) = rig.house.status()["endpoints"]
+    (gate,) = shop["rollout"]["gates"]
+    assert (gate["why"], gate["numbers"]) == (
+        "41 of 100 requests were answered",
+        {"finished": 41.0},
+    )
+    assert "Gate max_error_rate has not seen enough: nothing was seen yet." in before
+    after = rig.house.why("shop")
+    assert "Gate max_error_rate has not seen enough: 41 of 100 requests were answered." in after
+
+
+async def test_events_leave_checkpoints_out_unless_they_are_asked_for(rig: Rig) -> None:
+    await rig.step()
+    rollout = rig.loop.fleet.endpoints["shop"].rollout
+    assert rollout is not None
+    kept = Evidence(at=rig.clock(), stage=0)
+    await rig.loop.tell(
+        events.EvidenceKept(at=rig.clock(), endpoint="shop", rollout=rollout.id, evidence=kept)
+    )
+
+    without = await rig.house.events("shop", 0, 1000)
+    everything = await rig.house.events("shop", 0, 1000, has_checkpoints=True)
+
+    assert "EvidenceKept" not in {one["kind"] for one in without}
+    assert [one for one in everything if one["kind"] != "EvidenceKept"] == without
+    assert len(everything) == len(without) + 1
 
 
 async def test_names_that_there_are_none_of_are_answered_with_those_there_are(rig: Rig) -> None:

@@ -14,13 +14,15 @@ from support.controller_support import NAME, first_events, revision
 
 from trafficmgr import __version__
 from trafficmgr.admin import api
-from trafficmgr.admin.metrics import Metrics, Sight
+from trafficmgr.admin.metrics import BUCKETS_S, Metrics, Sight
 from trafficmgr.admin.ports import UnknownNameError
 from trafficmgr.controller.counts import MOST_WORKERS, Ledger
 from trafficmgr.controller.loop import Mind
 from trafficmgr.core import events
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.wire.frames import DURATION_BOUNDS_S, Counts, ShareCounts
+
+ALL_BUCKETS = len(DURATION_BOUNDS_S) + 1
 
 ODD = 'sh"op\\\n'
 """No config allows such a name; the format must hold it all the same."""
@@ -96,7 +98,7 @@ def test_every_family_of_the_list_is_there_with_a_help_text(scene: Scene) -> Non
 
 
 def test_the_openmetrics_format_is_given_to_who_asks_for_it(scene: Scene) -> None:
-    scene.report("w-1", v1=ShareCounts(requests=3, durations=(1,) * 14, durations_s=1.0))
+    scene.report("w-1", v1=ShareCounts(requests=3, durations=(1,) * ALL_BUCKETS, durations_s=1.0))
 
     page, content_type = scene.metrics.exposition("application/openmetrics-text; version=1.0.0")
 
@@ -126,8 +128,9 @@ def test_counts_have_their_endpoint_revision_and_cause(scene: Scene) -> None:
 
 
 def test_durations_are_a_cumulative_histogram(scene: Scene) -> None:
-    counts = (5, 0, 2, *[0] * 10, 1)
-    scene.report("w-1", v1=ShareCounts(requests=8, durations=counts, durations_s=12.5))
+    took = {0.001: 5, 0.0012: 1, 0.004: 1, 0.005: 1, 0.006: 1, 10.0: 1, 30.0: 1}
+    counts = (*(took.get(bound, 0) for bound in DURATION_BOUNDS_S), 1)
+    scene.report("w-1", v1=ShareCounts(requests=12, durations=counts, durations_s=12.5))
 
     buckets = {
         float(sample.labels["le"]): sample.value
@@ -135,16 +138,15 @@ def test_durations_are_a_cumulative_histogram(scene: Scene) -> None:
         if sample.name.endswith("_bucket") and sample.labels["revision"] == "v1"
     }
 
-    assert sorted(buckets) == [*DURATION_BOUNDS_S, float("inf")]
-    assert [buckets[bound] for bound in (0.001, 0.0025, 0.005, 10.0, float("inf"))] == [
-        5,
-        5,
-        7,
-        7,
-        8,
-    ]
-    assert scene.samples("response_seconds_count")[NAME, "v1"] == 8
+    assert sorted(buckets) == [*BUCKETS_S, float("inf")]
+    bounds = (0.001, 0.0025, 0.005, 0.01, 5.0, 10.0, float("inf"))
+    assert [buckets[bound] for bound in bounds] == [5, 6, 8, 9, 9, 10, 12]
+    assert scene.samples("response_seconds_count")[NAME, "v1"] == 12
     assert scene.samples("response_seconds_sum")[NAME, "v1"] == 12.5
+
+
+def test_no_bucket_of_prometheus_cuts_one_of_the_workers_in_two() -> None:
+    assert set(BUCKETS_S) <= set(DURATION_BOUNDS_S)
 
 
 def test_the_state_is_shown_as_it_is(scene: Scene) -> None:

@@ -23,7 +23,7 @@ def test_nothing_is_said_to_be_nothing() -> None:
 def test_each_key_is_a_sentence_and_what_follows_from_it_another() -> None:
     assert said(endpoint(changed=(STEPS,))) == ["shop: rollout.steps: 50 % for 1m -> 10 % for 1m."]
     assert said(endpoint(changed=(STEPS,), is_under_way=True))[1:] == [
-        "shop: the rollout under way goes on with the steps that it began with."
+        "shop: the rollout under way goes on with the steps, gates and hooks that it began with."
     ]
     assert said(endpoint(changed=(STEPS,), has_new_group=True))[1:] == [
         "shop: its group changes, so a new revision is rolled out."

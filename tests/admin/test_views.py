@@ -139,6 +139,12 @@ def test_a_rollback_is_told_apart_from_a_rollout() -> None:
     assert view["candidate"] == "v1"
 
 
+def test_a_revision_that_is_given_up_has_no_share() -> None:
+    rollout = shown(asks(shows(stable(), "v2", 120.0), events.AbortAsked))["rollout"]
+
+    assert (rollout["phase"], rollout["weight_pct"]) == ("aborting", 0)
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

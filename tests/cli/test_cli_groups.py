@@ -77,6 +77,15 @@ def test_an_engine_that_is_away_stands_at_the_top() -> None:
     assert text.endswith("There are no groups.")
 
 
+def test_the_task_of_a_hook_is_no_replica() -> None:
+    task = {"id": "shop-8", "state": "started", "ready": False, "hook": "migrate"}
+
+    text = _text(show_groups.groups({"groups": [task]}))
+
+    assert "shop-8  -  -:-  started  the task of hook migrate  restart -" in text
+    assert "not ready" not in text
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -57,6 +57,14 @@ def test_a_receipt_is_shown_for_people(state_dir: Path) -> None:
         "application: 5xx  9f2c0000 (new)  1",
         "+14s      +7.0s     +15s",
         "not measured: [a gap]",
+        "412 requests were answered by revision 9f2c0000: 83 failed.",
+        "smoke passed leg 3 of 3",
+        "+12s step 1 50 % compare ✗ fail 83 of 412 failed",
+        "+1m 11s watch 100 % [report] ✓ pass it ended with 0",
+        "hook migrate (before) +1.0s succeeded took 5.0s exit code 0",
+        "| 3 tables changed | [bold] is no markup",
+        "hook announce (after) not done here waiting",
+        "an operator went on over what had failed",
         "not final: waits for 1 group of 6a1d0000 to stop",
     ):
         assert " ".join(words.split()) in " ".join(result.stdout.split())
@@ -133,6 +141,48 @@ def test_wait_ends_with_1_when_the_newest_revision_failed(state_dir: Path, house
     assert result.exit_code == 1
     assert json.loads(result.stdout)["receipt"] == RECEIPT
     assert result.stderr == f"Revision {NEW} of shop failed: it never became ready.\n"
+
+
+QUESTION = "There is no verdict of compare within max_hold. `promote` goes on without."
+
+
+def test_wait_ends_with_5_when_the_rollout_was_paused_by_itself(
+    state_dir: Path, house: Shop
+) -> None:
+    house.next = [
+        {"newest": NEW, "stable": OLD, "rollout": {"id": "shop-r2", "question": ""}},
+        {"newest": NEW, "stable": OLD, "rollout": {"id": "shop-r2", "question": QUESTION}},
+    ]
+
+    result = invoke("wait", "shop", "--state-dir", state_dir)
+
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert result.stderr == (
+        f"shop is not decided: its rollout was paused by itself. {QUESTION} Each is typed like"
+        " `trafficmgr abort shop`.\n"
+    )
+
+
+def test_a_question_as_json_has_the_receipt_so_far(state_dir: Path, house: Shop) -> None:
+    rollout = {"id": "shop-r2", "question": QUESTION}
+    house.next = [{"newest": NEW, "stable": OLD, "rollout": rollout}]
+
+    result = invoke("wait", "shop", "--json", "--state-dir", state_dir)
+
+    answer = json.loads(result.stdout)
+    assert (result.exit_code, answer["receipt"]) == (5, RECEIPT)
+    assert answer["endpoint"]["rollout"] == rollout
+
+
+def test_a_rollout_that_somebody_paused_is_waited_for(state_dir: Path, house: Shop) -> None:
+    """Whoever paused it knows; nobody asks."""
+    rollout = {"id": "shop-r2", "is_paused": True, "question": ""}
+    house.next = [
+        {"newest": NEW, "stable": OLD, "rollout": rollout},
+        {"newest": NEW, "stable": NEW, "says": "It serves."},
+    ]
+
+    assert invoke("wait", "shop", "--state-dir", state_dir).exit_code == 0
 
 
 def test_wait_judges_what_failed(state_dir: Path, house: Shop) -> None:

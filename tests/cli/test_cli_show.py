@@ -45,6 +45,74 @@ blog  serving  blog.apps.test  publish groups  table 2
     )
 
 
+UNPROVEN = {
+    "name": "shop",
+    "phase": "paused",
+    "says": "9f2c0000 was paused by itself with 10 % of traffic; it waits for an answer.",
+    "rollout": {
+        "from": OLD,
+        "to": NEW,
+        "step": 1,
+        "steps": 3,
+        "weight_pct": 10,
+        "hold_left_s": 0.0,
+        "patience_left_s": 1680.0,
+        "question": "Traffic would have gone back [red], because gate compare failed.",
+        "gates": [
+            {"gate": "max_error_rate", "kind": "pass", "why": "0.2 %", "numbers": {"failed": 1.0}},
+            {
+                "gate": "compare",
+                "kind": "fail",
+                "why": "83 of 412 failed",
+                "numbers": {"e": 3821.25, "finished": 412.0},
+            },
+            {"gate": "report", "kind": "insufficient", "why": "nothing was seen yet"},
+        ],
+        "hooks": [
+            {
+                "name": "migrate",
+                "stage": "before",
+                "phase": "succeeded",
+                "group": "shop-6",
+                "seconds": 12.0,
+                "is_reversible": False,
+                "note": "exit code 0",
+            },
+            {"name": "announce", "stage": "after", "phase": "waiting", "is_reversible": True},
+        ],
+        "smoke": {"phase": "passed", "leg": 3, "legs": 3, "host": "preview.shop.test"},
+    },
+    "groups": [{"id": "shop-6", "state": "started", "ready": True, "hook": "migrate"}],
+}
+
+
+def test_what_a_revision_has_to_prove_reads_like_this() -> None:
+    assert (
+        _text(show.endpoint(UNPROVEN))
+        == """\
+shop  paused    publish -  table -
+  9f2c0000 was paused by itself with 10 % of traffic; it waits for an answer.
+  ASKS: Traffic would have gone back [red], because gate compare failed.
+  rollout 6a1d0000 → 9f2c0000  step 1 of 3 at 10 %  waits 28m at most for its gates
+  GATE            VERDICT         WHY
+  max_error_rate  ✓ pass          0.2 %
+  compare         ✗ fail          83 of 412 failed
+  report          ? insufficient  nothing was seen yet
+  HOOK      WHEN    STATE      TOOK  GROUP   NOTE
+  migrate   before  succeeded   12s  shop-6  exit code 0 (reversible: false)
+  announce  after   waiting       -  -
+  smoke passed  leg 3 of 3  preview.shop.test
+  GROUP   REVISION  ADDRESS  STATE    READY  NOTE
+  shop-6  -         -        started  -      the task of hook migrate, no replica"""
+    )
+
+
+def test_a_pause_by_itself_stands_out_in_the_history() -> None:
+    asking = {"endpoint": "shop", "id": "shop-r3", "question": "Hook migrate has begun."}
+
+    assert "ASKS: Hook migrate has begun." in _text(show.rollouts([asking]))
+
+
 @pytest.mark.parametrize("data", [{}, {"endpoints": [{}]}, {"service": {"slots": [{}]}}])
 def test_a_status_of_another_version_is_shown_as_far_as_it_goes(data: dict[str, Any]) -> None:
     assert _text(show.status(data)).startswith("trafficmgr")
@@ -54,7 +122,7 @@ def test_every_part_bears_missing_keys() -> None:
     empty: dict[str, Any] = {
         "weights": [{}],
         "groups": [{}],
-        "rollout": {"id": "r-1"},
+        "rollout": {"id": "r-1", "gates": [{}], "hooks": [{}], "smoke": {"host": ""}},
         "registry": [{}],
         "quarantined": [{}],
     }
@@ -63,6 +131,8 @@ def test_every_part_bears_missing_keys() -> None:
 
     assert "rollout - → -" in text
     assert "image - not seen yet" in text
+    assert "? insufficient" in text
+    assert "smoke -" in text
     assert "None" not in text
 
 
@@ -129,6 +199,22 @@ def test_an_event_says_what_and_when_and_shortens_hashes() -> None:
     assert _text(show.event(event)) == (
         "    12 2031-02-03 04:05:06Z (all)        RevisionSeen"
         " revision=9f9f9f9f slots=0,1 is_clean=false"
+    )
+
+
+def test_a_verdict_among_the_events_says_whose_it_is_and_why() -> None:
+    verdict = {"gate": "compare", "kind": "fail", "at": 1.5, "why": "83 of 412 failed"}
+    event = {
+        "seq": 7,
+        "wall": "2031-02-03T04:05:06.789+00:00",
+        "endpoint": "shop",
+        "kind": "GateJudged",
+        "event": {"event": "GateJudged", "rollout": "shop-r2", "stage": 0, "verdict": verdict},
+    }
+
+    assert _text(show.event(event)) == (
+        "     7 2031-02-03 04:05:06Z shop         GateJudged"
+        " rollout=shop-r2 stage=0 verdict=compare fail (83 of 412 failed)"
     )
 
 

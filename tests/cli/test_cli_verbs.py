@@ -91,6 +91,18 @@ def test_events_shows_the_last_ones_of_an_endpoint(state_dir: Path, house: FakeH
     assert [line.split()[4] for line in lines] == ["GroupReady", "GroupEnded"]
 
 
+def test_events_leaves_checkpoints_out_unless_all_are_wanted(
+    state_dir: Path, house: FakeHouse
+) -> None:
+    house.observe("GateJudged", "EvidenceKept")
+
+    some = invoke("events", "--state-dir", state_dir)
+    every = invoke("events", "--all", "--state-dir", state_dir)
+
+    assert [line.split()[4] for line in some.stdout.splitlines()] == ["GateJudged"]
+    assert [line.split()[4] for line in every.stdout.splitlines()] == ["GateJudged", "EvidenceKept"]
+
+
 def test_rollouts_shows_how_they_went(state_dir: Path) -> None:
     result = invoke("rollouts", "shop", "--state-dir", state_dir)
 

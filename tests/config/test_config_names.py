@@ -285,3 +285,42 @@ def test_mailboxes_and_addresses(read: Callable[[object], str], good: str, bad: 
     assert read(good) == good
     with pytest.raises(UnfitError):
         read(bad)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://127.0.0.1:9090/path?query=x:y",
+        "https://hooks.apps.test",
+        "http://[::1]:80/",
+        "http://localhost/%20",
+    ],
+)
+def test_a_url_is_taken_as_it_is(text: str) -> None:
+    assert names.url(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "predicate", "hint"),
+    [
+        ("127.0.0.1:9090/x", "is not a URL", "such as http://"),
+        ("/x", "is not a URL of http", "such as http://"),
+        ("ftp://a.test/", "is not a URL of http", "such as http://"),
+        ("unix:///run/x.sock", "is not a URL of http", "such as http://"),
+        ("http:///x", "has no host", "such as http://"),
+        ("http://[::1/x", "is not a URL", "such as http://"),
+        ("http://a.test:99999/", "is not a URL", "such as http://"),
+        ("http://a.test:0/", "has a port that does not exist", "from 1 to 65535"),
+        ("http://ci:secret@a.test/", "has a user or a password", "journaled and shown"),
+        ("http://a.test/x#y", "has a #", "write http://a.test/x"),
+        ("http://a.test/a b", "characters that a request can't carry", "%20"),
+        ("http://a.test/é", "characters that a request can't carry", "%20"),
+        (7, "is not a URL", "such as http://"),
+        ("", "is not a URL", "such as http://"),
+    ],
+)
+def test_what_is_no_url_says_what_to_write(text: object, predicate: str, hint: str) -> None:
+    with pytest.raises(UnfitError, match=predicate) as caught:
+        names.url(text)
+
+    assert hint in caught.value.hint

@@ -68,8 +68,8 @@ def test_an_unknown_key_names_the_nearest_one(
         (in_endpoint("routing: weighted"), "routing"),
         (in_endpoint("targets: []"), "targets"),
         (in_endpoint("health: {}"), "health"),
-        (in_endpoint("rollout: {gates: {}}"), "gates"),
-        (in_endpoint("rollout: {compare: {}}"), "compare"),
+        (in_endpoint("rollout: {approval: {}}"), "approval"),
+        (in_endpoint("rollout: {freeze: {}}"), "freeze"),
         (in_endpoint("update: {signatures: []}"), "signatures"),
         (in_container("startup: {}"), "startup"),
         (changed(("ns1.apps.test]}", "ns1.apps.test], records_file: x}")), "records_file"),
@@ -89,6 +89,8 @@ def test_a_key_of_a_later_version_is_no_typing_mistake(tmp_path: Path, text: str
         (f"runtime: kubernetes\n{GOOD}", "kubernetes", "write embedded or docker"),
         (f"runtime: {{kind: kubernetes}}\n{GOOD}", "kubernetes", "write embedded or docker"),
         (with_lines("rootfs: image", after="replicas: 2"), "image", "write host"),
+        (in_endpoint("affinity: cookie"), "cookie", "write none or client"),
+        (in_endpoint("affinity: header"), "header", "write none or client"),
     ],
 )
 def test_a_value_of_a_later_version_is_no_typing_mistake(

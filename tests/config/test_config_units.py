@@ -1,4 +1,4 @@
-"""Durations and sizes."""
+"""Durations, sizes and shares."""
 
 import pytest
 
@@ -114,3 +114,66 @@ def test_what_is_no_size_says_what_to_write(value: object, hint: str) -> None:
 @pytest.mark.parametrize("text", ["10s", "1m30s", "500ms", "1h", "1d", "0s"])
 def test_a_duration_is_shown_as_people_write_it(text: str) -> None:
     assert units.shown(units.duration(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("written", "share"),
+    [
+        ("1%", 0.01),
+        ("0.5%", 0.005),
+        ("0.5 %", 0.005),
+        ("99.9%", 0.999),
+        (0.01, 0.01),
+        ("0.01", 0.01),
+        (0.00001, 0.00001),
+        ("0.1%", 0.001),
+    ],
+)
+def test_a_share_is_per_cent_or_a_number_below_one(written: object, share: float) -> None:
+    assert units.share(written) == share
+
+
+@pytest.mark.parametrize(
+    ("value", "predicate", "hint"),
+    [
+        (0, "is zero", "write more than 0"),
+        ("0%", "is zero", "write more than 0"),
+        (0.0, "is zero", "write more than 0"),
+        (1, "is all there is", "write 1% for per cent"),
+        (5, "is all there is", "write 5% for per cent"),
+        (2.5, "is all there is", "write 2.5% for per cent"),
+        ("100%", "is all there is", "write less than 100%"),
+        (100, "is all there is", "write less than 100%"),
+        (-1, "is not a share", "such as 1%"),
+        ("-1%", "is not a share", "such as 1%"),
+        (True, "is not a share", "such as 1%"),
+        ("one", "is not a share", "such as 1%"),
+        ("", "is not a share", "such as 1%"),
+        ("1%%", "is not a share", "such as 1%"),
+        ([], "is not a share", "such as 1%"),
+    ],
+)
+def test_what_is_no_share_says_what_to_write(value: object, predicate: str, hint: str) -> None:
+    with pytest.raises(UnfitError, match=predicate) as caught:
+        units.share(value)
+
+    assert hint in caught.value.hint
+
+
+def test_an_alpha_is_at_most_a_half() -> None:
+    assert units.alpha("50%") == 0.5
+
+    with pytest.raises(UnfitError, match="more than half of all good releases"):
+        units.alpha("50.1%")
+
+
+@pytest.mark.parametrize("text", ["1%", "0.5%", "0.001%", "99.99%", "50%"])
+def test_a_share_is_shown_as_it_is_written(text: str) -> None:
+    assert units.shown_share(units.share(text)) == text
+
+
+def test_what_is_asked_again_and_again_is_asked_once_a_second_at_most() -> None:
+    assert units.interval("1s") == 1
+
+    with pytest.raises(UnfitError, match="is shorter than a second"):
+        units.interval("999ms")

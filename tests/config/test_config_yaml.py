@@ -22,6 +22,7 @@ from trafficmgr.config.problems import Problem, Span
         ("a:\n\tb: 1\n", (2, 1), "cannot start any token", "indent with spaces"),
         ("a: b: c\n", (1, 5), "mapping values are not allowed", "in quotes"),
         ("a: [1, 2\nb: 3\n", (2, 2), "that began on line 1", "close the bracket"),
+        ("a: {b: c?d}\n", (1, 9), "but got '?'", "put a value that contains ? in quotes"),
         ('a: "b\n', (1, 6), "unexpected end of stream", "close the quotes"),
         ("a: *b\n", (1, 4), "undefined alias", "define it"),
         ("a: 1\n---\nb: 2\n", (2, 1), "another document", 'remove the "---"'),

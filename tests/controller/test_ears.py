@@ -143,6 +143,21 @@ async def test_a_retiring_group_is_not_probed_any_more() -> None:
         assert not prober._probing
 
 
+async def test_a_task_of_a_hook_is_not_probed() -> None:
+    """It serves nobody, and its end is its answer."""
+    notes = Notes()
+    task = GROUP.but(id="shop-2", hook="migrate")
+    health = Health()
+    async with served(health) as port:
+        fleet = fleet_of(port, GROUP)
+        state = fleet.endpoints[NAME]
+        both = fleet.but(endpoints={NAME: state.but(groups=(task, GROUP))})
+        async with probing(both, notes) as prober:
+            await eventually(lambda: notes.told)
+
+            assert set(prober._probing) == {"shop-1"}
+
+
 @pytest.fixture
 def connection() -> Iterator[socket.socket]:
     with socket.create_server((ADDRESS, 0)) as server:

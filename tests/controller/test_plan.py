@@ -15,9 +15,33 @@ from trafficmgr.config.settings import (
     Settings,
     UpdatePolicy,
 )
-from trafficmgr.controller.plan import Changed, Fate, Plan, compared, differences, written
+from trafficmgr.controller.plan import Changed, Fate, Plan, compared, differences
+from trafficmgr.controller.written import written
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import CandidateReplicas, EndpointSettings, OnNewer, Publish, Step
+from trafficmgr.core.gating import (
+    Check,
+    CommandCheck,
+    Compare,
+    Gates,
+    Hook,
+    HookStage,
+    HttpCall,
+    JsonCheck,
+    OnInsufficient,
+    ProbeCheck,
+    Smoke,
+    SmokeRequest,
+    TaskCommand,
+)
+from trafficmgr.core.model import (
+    Affinity,
+    CandidateReplicas,
+    EndpointSettings,
+    OnNewer,
+    Publish,
+    Step,
+)
+from trafficmgr.core.noun import Noun
 from trafficmgr.core.template import (
     ContainerTemplate,
     EmptyDir,
@@ -50,8 +74,48 @@ OTHERS: dict[str, Any] = {
     "candidate_replicas": CandidateReplicas.scaled,
     "on_newer": OnNewer.queue,
     "max_revisions": 4,
+    "affinity": Affinity.client,
+    "gates": Gates(compare=Compare()),
+    "hooks": (Hook(name="a", stage=HookStage.after, action=HttpCall(url="http://x/")),),
+    "smoke": Smoke(),
 }
 """Of each key that is no duration, another value."""
+
+CHECK = Check(name="a", ask=CommandCheck(command=("check",)))
+HOOK = Hook(name="a", stage=HookStage.before, action=HttpCall(url="http://x/"))
+
+OTHER_GATES: dict[str, Any] = {
+    "max_error_rate": 0.01,
+    "max_p50_s": 0.1,
+    "max_p95_s": 0.1,
+    "max_p99_s": 0.1,
+    "min_requests": 1,
+    "compare": Compare(alpha=0.02),
+    "checks": (CHECK,),
+    "max_hold_s": 1.0,
+    "on_insufficient": OnInsufficient.abort,
+}
+OTHER_COMPARES: dict[str, Any] = {"alpha": 0.0100001, "catch": 0.1, "has_latency": False}
+OTHER_CHECKS: dict[str, Any] = {
+    "name": "b",
+    "ask": CommandCheck(command=("check", "more")),
+    "every_s": 31.0,
+    "timeout_s": 11.0,
+    "fall": 2,
+}
+OTHER_HOOKS: dict[str, Any] = {
+    "name": "b",
+    "stage": HookStage.gate,
+    "action": HttpCall(url="http://y/"),
+    "timeout_s": 1.0,
+    "is_reversible": False,
+}
+OTHER_SMOKES: dict[str, Any] = {
+    "requests": (SmokeRequest(), SmokeRequest()),
+    "timeout_s": 1.0,
+    "is_rehearsed": True,
+}
+OTHER_REQUESTS: dict[str, Any] = {"path": "/up", "status": 204, "body": "Hello"}
 
 OTHER_CONTAINERS: dict[str, Any] = {
     "name": "api",
@@ -171,6 +235,102 @@ def test_no_setting_of_a_probe_is_forgotten(other: Probe) -> None:
     )
 
 
+def with_compare(compare: Compare) -> EndpointSettings:
+    return GIVEN.but(gates=Gates(compare=compare))
+
+
+def with_check(check: Check) -> EndpointSettings:
+    return GIVEN.but(gates=Gates(checks=(check,)))
+
+
+def with_hook(hook: Hook) -> EndpointSettings:
+    return GIVEN.but(hooks=(hook,))
+
+
+def with_request(request: SmokeRequest) -> EndpointSettings:
+    return GIVEN.but(smoke=Smoke(requests=(request,)))
+
+
+WITHIN: list[tuple[Noun, dict[str, Any], Any]] = [
+    (Gates(), OTHER_GATES, lambda gates: GIVEN.but(gates=gates)),
+    (Compare(), OTHER_COMPARES, with_compare),
+    (CHECK, OTHER_CHECKS, with_check),
+    (HOOK, OTHER_HOOKS, with_hook),
+    (Smoke(), OTHER_SMOKES, lambda smoke: GIVEN.but(smoke=smoke)),
+    (SmokeRequest(), OTHER_REQUESTS, with_request),
+]
+"""What a rollout has below itself, another value of each of its fields, and the way to it."""
+
+
+@pytest.mark.parametrize(
+    ("noun", "field", "others", "within"),
+    [
+        pytest.param(noun, field.name, others, within, id=f"{type(noun).__name__} {field.name}")
+        for noun, others, within in WITHIN
+        for field in msgspec.structs.fields(noun)
+    ],
+)
+def test_no_setting_of_gates_hooks_and_smoke_is_forgotten(
+    noun: Noun, field: str, others: dict[str, Any], within: Any
+) -> None:
+    other = noun.but(**{field: others[field]})
+
+    assert written(config(within(other))) != written(config(within(noun)))
+
+
+ASKS: list[JsonCheck | CommandCheck | ProbeCheck] = [
+    JsonCheck(url="http://x/"),
+    JsonCheck(url="http://y/"),
+    JsonCheck(url="http://x/", path="a", at_most=1.0),
+    JsonCheck(url="http://x/", path="b", at_most=1.0),
+    JsonCheck(url="http://x/", path="a", at_most=1.0000001),
+    JsonCheck(url="http://x/", path="a", at_least=1.0),
+    JsonCheck(url="http://x/", path="a", at_least=1.0, at_most=1.0),
+    CommandCheck(command=("a b",)),
+    CommandCheck(command=("a", "b")),
+    ProbeCheck(check=HttpCheck(port=80, path="/deep")),
+    ProbeCheck(check=TcpCheck(port=80)),
+    ProbeCheck(check=ExecCheck(command=("a", "b"))),
+    ProbeCheck(check=ExecCheck(command=("a", "b")), container="web"),
+]
+
+
+def test_no_two_gates_that_ask_for_different_things_are_written_alike() -> None:
+    said = {
+        written(config(with_check(CHECK.but(ask=ask))))["rollout.gates.checks.a"] for ask in ASKS
+    }
+
+    assert len(said) == len(ASKS)
+
+
+ACTIONS: list[HttpCall | TaskCommand] = [
+    HttpCall(url="http://x/"),
+    HttpCall(url="http://x/", method="GET"),
+    TaskCommand(container="web", command=("a b",)),
+    TaskCommand(container="web", command=("a", "b")),
+    TaskCommand(container="api", command=("a", "b")),
+]
+
+
+def test_no_two_hooks_that_do_different_things_are_written_alike() -> None:
+    said = {
+        written(config(with_hook(HOOK.but(action=action))))["rollout.hooks.before.a"]
+        for action in ACTIONS
+    }
+
+    assert len(said) == len(ACTIONS)
+
+
+def test_the_order_of_hooks_is_a_change() -> None:
+    """They are done in it."""
+    other = HOOK.but(name="b")
+    before, after = GIVEN.but(hooks=(HOOK, other)), GIVEN.but(hooks=(other, HOOK))
+
+    assert [c.key for c in differences(written(config(before)), written(config(after)))] == [
+        "rollout.hooks.before"
+    ]
+
+
 def test_how_often_the_registry_is_asked_is_a_change() -> None:
     assert written(config(every_s=1.0)) != written(config())
 
@@ -200,6 +360,38 @@ def test_a_key_is_named_as_in_the_file_with_both_values(tmp_path: Path) -> None:
     assert only_endpoint(plan).fate is Fate.changed
     assert only_endpoint(plan).changed == (Changed(key="group.replicas", old="2", new="3"),)
     assert not only_endpoint(plan).has_new_group
+
+
+PROVED = (
+    "rollout:\n"
+    "      gates: {max_error_rate: 1%, compare: true, checks: [{name: deep, probe: {tcp: {}}}]}\n"
+    "      hooks: {before: [{name: migrate, command: [./migrate, --all], reversible: false}]}\n"
+    "      smoke: {requests: [{path: /up, body: Hello}], rehearse: true}\n"
+    "    affinity: client"
+)
+PROVED_SAID = {
+    "affinity": ("none", "client"),
+    "rollout.gates.max_error_rate": ("", "1%"),
+    "rollout.gates.compare": ("", "alpha 1%, catch 5%, without latency"),
+    "rollout.gates.checks.deep": ("", "probe tcp :8080 every 30s, timeout 10s, fall 1"),
+    "rollout.hooks.before": ("", "migrate"),
+    "rollout.hooks.before.migrate": (
+        "",
+        "command ./migrate --all in web, timeout 10m, not reversible",
+    ),
+    "rollout.smoke": ("", "GET /up is 200 with 'Hello', timeout 10s, rehearsed"),
+}
+
+
+def test_what_a_revision_must_prove_is_said_key_by_key_and_is_no_new_revision(
+    tmp_path: Path,
+) -> None:
+    new = with_lines(PROVED, after="hosts: [shop.apps.test]")
+
+    endpoint = only_endpoint(planned(tmp_path, new))
+
+    assert {one.key: (one.old, one.new) for one in endpoint.changed} == PROVED_SAID
+    assert (endpoint.has_new_group, endpoint.has_new_tag) == (False, False)
 
 
 def test_what_is_in_the_environment_is_not_said(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from support.story import NAME, Story, World, revision, settings
 
 from trafficmgr.core import events, operator, rollout
 from trafficmgr.core.events import EndpointEvent, Event
+from trafficmgr.core.evidence import Evidence
+from trafficmgr.core.gating import Verdict, VerdictKind
 from trafficmgr.core.operator import REFUSED, TABLE, Standing, Verb
 from trafficmgr.core.state import EndpointState
 
@@ -128,15 +130,33 @@ def example(kind: type[Event], state: EndpointState, at: float) -> Event:
         events.TableApplied: {"slot": 0, "start_id": "0-1", "generation": 99},
         events.ScaleAsked: {"replicas": 3},
         events.GroupCompleted: {"reason": "exit code 0", "is_success": True},
+        events.HookEnded: {"is_success": True},
+        events.SmokeEnded: {"leg": 0, "is_success": True},
     }
     words = given.get(kind, {})
     if issubclass(kind, EndpointEvent):
         words = {"endpoint": NAME, **words}
     if "group" in kind.__struct_fields__:
         words["group"] = newest
+    words |= _of_rollout(kind, state, at)
     if "reason" in kind.__struct_fields__:
         words["reason"] = "so it is"
     return kind(at=at, **words)
+
+
+def _of_rollout(kind: type[Event], state: EndpointState, at: float) -> dict[str, object]:
+    """Return what an event that concerns the rollout says of it."""
+    under_way = state.rollout
+    assert under_way is not None
+    verdict = Verdict(gate="compare", kind=VerdictKind.passed, at=at, why="so it was measured")
+    given: dict[str, object] = {
+        "rollout": under_way.id,
+        "stage": under_way.stage,
+        "verdict": verdict,
+        "evidence": Evidence(at=at, stage=under_way.stage),
+        "hook": "migrate",
+    }
+    return {key: value for key, value in given.items() if key in kind.__struct_fields__}
 
 
 def matrix() -> str:

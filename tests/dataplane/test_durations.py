@@ -12,7 +12,7 @@ from trafficmgr.wire.frames import DURATION_BOUNDS_S
 
 @pytest.mark.parametrize(
     ("after_s", "bucket"),
-    [(0.0, 0), (0.001, 0), (0.0011, 1), (0.1, 6), (10.0, 12), (10.1, 13), (3600.0, 13)],
+    [(0.0, 0), (0.001, 0), (0.0011, 1), (0.1, 20), (8.1, 40), (10.0, 40), (60.1, 43), (3600.0, 43)],
 )
 def test_a_bound_belongs_to_its_bucket(after_s: float, bucket: int) -> None:
     tally = Tally()
@@ -43,7 +43,7 @@ async def test_an_answer_is_counted_by_how_long_it_took(rig: Rig) -> None:
     (share,) = (tally.frozen() for tally in rig.tallies() if tally.requests)
     within = dict(zip(DURATION_BOUNDS_S, accumulate(share.durations), strict=False))
     assert (within[0.1], within[10.0]) == (0, 1)
-    assert share.durations_s >= 0.12
+    assert share.durations_s > 0.1  # the loop's sleep may end a millisecond early
 
 
 @with_proxy

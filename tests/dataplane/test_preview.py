@@ -17,7 +17,7 @@ from support.dns_support import (
     texts,
     zones,
 )
-from support.proxy_support import App, Message, Rig, read_message, until, with_proxy
+from support.proxy_support import OK, App, Message, Rig, read_message, until, with_proxy
 
 from trafficmgr.core.model import Publish
 from trafficmgr.core.routing import Share, Table
@@ -224,6 +224,105 @@ async def test_requests_to_a_preview_are_counted_apart(rig: Rig) -> None:
     assert counts["r1"].preview == 5
     assert rig.upstream("green").tally.of_preview().in_flight == 0
     assert rig.upstream("green").tally.in_flight == 0
+
+
+# -- which revision answered ----------------------------------------------------------------------
+
+SIGNED = b"HTTP/1.1 200 OK\r\nX-Trafficmgr-Revision: r1\r\nContent-Length: 5\r\n\r\n"
+FORGED = (
+    b"HTTP/1.1 200 OK\r\nx-trafficmgr-REVISION: r7\r\nServer: x\r\nContent-Length: 2\r\n"
+    b"X-Trafficmgr-Revision: r8\r\n\r\nok"
+)
+
+
+@with_proxy
+async def test_only_answers_of_a_preview_name_their_revision(rig: Rig) -> None:
+    blue, green = await rig.app("blue"), await rig.app("green", GREEN)
+    rig.route((50, [blue]), (50, [green]), preview=[green])
+    client = await rig.client()
+
+    assert (await client.get(host=PREVIEW)).raw == SIGNED
+    assert {(await client.get()).raw for _ in range(20)} == {
+        OK.removesuffix(b"ok"),
+        GREEN.removesuffix(b"green"),
+    }
+
+
+@with_proxy
+async def test_a_revision_that_an_application_names_itself_is_dropped(rig: Rig) -> None:
+    """Else one could pass its smoke test as another."""
+    forging = await rig.app("forging", FORGED)
+    rig.route((100, [forging]), preview=[forging])
+    client = await rig.client()
+
+    host, preview = (await client.get()).raw, (await client.get(host=PREVIEW)).raw
+
+    assert host == b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\n"
+    assert preview == (
+        b"HTTP/1.1 200 OK\r\nServer: x\r\nX-Trafficmgr-Revision: r1\r\nContent-Length: 2\r\n\r\n"
+    )
+
+
+@with_proxy
+async def test_a_revision_that_is_named_before_or_at_a_switch_is_dropped_too(rig: Rig) -> None:
+    forged = b"X-Trafficmgr-Revision: r7\r\n"
+    script = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n" + forged + b"\r\n"
+    switch = b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\n" + forged + b"Upgrade: x\r\n\r\n"
+    forging = await rig.app("forging", script + switch)
+    rig.route((100, [forging]), preview=[forging])
+    preview, host = await rig.client(), await rig.client()
+
+    preview.send(WEBSOCKET)
+    host.send(WEBSOCKET.replace(b"preview.", b""))
+    hints, switched = [await preview.answer(has_body=False) for _ in range(2)]
+    plain = [await host.answer(has_body=False) for _ in range(2)]
+
+    assert [hints.fields, plain[0].fields] == [{"link": "</a>"}] * 2
+    assert switched.fields["x-trafficmgr-revision"] == "r1"
+    assert plain[1].fields == {"upgrade": "x", "connection": "upgrade"}
+
+
+@with_proxy
+async def test_an_answer_that_the_proxy_makes_is_of_no_revision(rig: Rig) -> None:
+    blue, green = await rig.app("blue"), await rig.app("green")
+    rig.route((100, [blue]), preview=[green])
+    await green.stop()
+
+    answer = await (await rig.client()).get(host=PREVIEW)
+
+    assert answer.status == 502
+    assert "x-trafficmgr-revision" not in answer.fields
+
+
+@with_proxy
+async def test_an_answer_names_the_revision_that_it_is_of_whatever_the_preview_is_by_then(
+    rig: Rig,
+) -> None:
+    """A rehearsal switches it forth and back."""
+    asked_by_now, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_message(reader)
+        asked_by_now.set()
+        await may_answer.wait()
+        writer.write(GREEN)
+
+    blue, green = await rig.app("blue"), await rig.app("green", script=slow)
+    rig.route((100, [blue]), preview=[green])
+    early, late = await rig.client(), await rig.client()
+    early.send(f"GET / HTTP/1.1\r\nHost: {PREVIEW}\r\n\r\n".encode())
+    await asked_by_now.wait()
+
+    table = rig.book.by_endpoint["shop"].table
+    rig.book.apply(table.but(generation=9, preview=table.shares[0]))
+    after = await late.get(host=PREVIEW)
+    may_answer.set()
+
+    assert (await early.answer()).fields["x-trafficmgr-revision"] == "r1"
+    assert after.fields["x-trafficmgr-revision"] == "r0"
+
+
+# -- what is under way ----------------------------------------------------------------------------
 
 
 @with_proxy

@@ -7,7 +7,7 @@ and at the append of each kind of event, once; with `--every-point` at every poi
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +17,13 @@ import pytest
 from support.kill_scenarios import (
     ABORT,
     HANG,
+    PROVEN,
     ROLLOUT,
     SUPERSEDE,
     UNDO,
     Done,
     Job,
+    Scenario,
     Work,
     lane,
     names_in,
@@ -53,6 +55,23 @@ AT_THE_FENCE = (
 )
 """What wakes the controller while a worker hangs is the fence. In the last it is killed again when
 it hears, in what it missed, that the worker has ended."""
+
+OF_PROOFS = (
+    "EvidenceKept",
+    "GateJudged",
+    "GroupCompleted",
+    "HookEnded",
+    "HookStarted",
+    "SmokeEnded",
+)
+"""Events that only revisions bring about which have something to prove."""
+
+AMID_PROOFS = (
+    ("1 after hook started", "1 before append ControllerStarted"),
+    ("1 after append GateJudged", "1 before append EvidenceKept"),
+    ("1 after append SmokeEnded", "1 before append SmokeEnded"),
+)
+"""The next controller is killed as well, before it knows what to do about the first kill."""
 
 SERVES_NEW = End(
     phase="serving",
@@ -86,6 +105,7 @@ EXPECTED = {
         outcomes=(("new 1", "superseded"), ("new 2", "completed")),
         serves="b",
     ),
+    PROVEN: SERVES_NEW,
     ROLLOUT: SERVES_NEW,
     ABORT: SERVES_OLD,
     UNDO: SERVES_OLD,
@@ -93,22 +113,54 @@ EXPECTED = {
 """How each scenario ends, wherever and however often the controller is killed; longest first."""
 
 
+Choose = Callable[[list[Done]], Iterator[Job]]
+"""Which kills there are, by what was passed when nobody was killed."""
+
+
 def test_a_controller_killed_anywhere_ends_the_same(
     tmp_path: Path, registry: str, request: pytest.FixtureRequest
 ) -> None:
     is_whole = bool(request.config.getoption("--every-point"))
-    unharmed = Work([Job(scenario, is_whole=is_whole) for scenario in EXPECTED])
+
+    def choose(unharmed: list[Done]) -> Iterator[Job]:
+        yield from every_point(unharmed) if is_whole else sample(unharmed)
+        yield from more_kills()
+
+    scenarios = [scenario for scenario in EXPECTED if not scenario.is_proven]
+    kill_everywhere(tmp_path, registry, scenarios, choose, is_whole=is_whole)
+
+
+def test_a_controller_killed_amid_proofs_ends_the_same(
+    tmp_path: Path, registry: str, request: pytest.FixtureRequest
+) -> None:
+    """Amid hooks, smoke and gates, too; and no hook is ever done twice.
+
+    By default only at what is new there: events of proofs, and commands that come at other times.
+    """
+    is_whole = bool(request.config.getoption("--every-point"))
+
+    def choose(unharmed: list[Done]) -> Iterator[Job]:
+        yield from every_point(unharmed) if is_whole else sample(unharmed, OF_PROOFS)
+        yield from (Job(PROVEN, faults) for faults in AMID_PROOFS)
+
+    kill_everywhere(tmp_path, registry, [PROVEN], choose, is_whole=is_whole)
+
+
+def kill_everywhere(
+    tmp_path: Path, registry: str, scenarios: list[Scenario], choose: Choose, *, is_whole: bool
+) -> None:
+    """Do scenarios without a kill, then with those that are chosen by what was passed."""
+    unharmed = Work([Job(scenario, is_whole=is_whole) for scenario in scenarios])
     killed = Work([])
 
-    def choose() -> None:
-        chosen = every_point if is_whole else sample
-        killed.waiting += [*chosen(unharmed.done), *more_kills()]
+    def go_on() -> None:
+        killed.waiting += choose(unharmed.done)
 
-    all_unharmed = Barrier(LANES, action=choose)
+    all_unharmed = Barrier(LANES, action=go_on)
 
     def in_a_lane(folder: Path) -> None:
         folder.mkdir()
-        with lane(folder, registry) as at, breaking(all_unharmed):
+        with lane(folder, registry, scenarios[-1]) as at, breaking(all_unharmed):
             at.work(unharmed)
             all_unharmed.wait()
             at.work(killed)
@@ -142,16 +194,20 @@ def every_point(unharmed: Iterable[Done]) -> Iterator[Job]:
         yield from (one.job._replace(faults=(f"{n} *",)) for n in points)
 
 
-def sample(unharmed: Iterable[Done]) -> Iterator[Job]:
+def sample(unharmed: Iterable[Done], events: Collection[str] = ()) -> Iterator[Job]:
     """Yield a kill at each name: those of commands in each scenario, of appends in one of them.
 
     What hangs costs a fence each time, so it is killed only where no other scenario comes by.
+    With `events`, appends of others are left out: they are for other scenarios.
     """
     found = {one.job: names_in(one.lines) for one in unharmed}
     for turn, name in enumerate(sorted({name for names in found.values() for name in names})):
         jobs = sorted((job for job, names in found.items() if name in names), key=str)
         jobs = [job for job in jobs if not job.scenario.is_hung] or jobs
-        if " append " in name:
+        _, _, event = name.partition(" append ")
+        if event and events and event not in events:
+            continue
+        if event:
             jobs = [jobs[turn % len(jobs)]]
         yield from (job._replace(faults=(f"1 {name}",)) for job in jobs)
 
@@ -164,13 +220,17 @@ def more_kills() -> Iterator[Job]:
 
 
 def wrong(done: list[Done]) -> list[str]:
-    """Return where an end differs from the one that is expected, or a client from its worker."""
+    """Return where an end differs from what is expected, or a client from its worker."""
     cuts = [
         f"{one.job}: {one.cut} connections were cut, {one.held} were held by what hung"
         for one in done
         if one.cut != one.held
     ]
-    return cuts + [
+    hooks = [f"{one.job}: {one.hooked}" for one in done if one.hooked and not one.hooked.is_right]
+    return [
+        *cuts,
+        *hooks,
+    ] + [
         f"{one.job}: {name} is {is_}, not {should_be}"
         for one in done
         for name, is_, should_be in zip(

@@ -265,9 +265,12 @@ class FakeHouse:
         self.fail()
         return STATUS
 
-    async def events(self, endpoint: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+    async def events(
+        self, endpoint: str | None, after: int, limit: int, *, has_checkpoints: bool = False
+    ) -> list[dict[str, Any]]:
         self.fail()
-        fitting = [e for e in self.stored if endpoint in {None, e["endpoint"]} and e["seq"] > after]
+        told = [e for e in self.stored if has_checkpoints or e["kind"] != "EvidenceKept"]
+        fitting = [e for e in told if endpoint in {None, e["endpoint"]} and e["seq"] > after]
         return fitting[:limit] if after else fitting[-limit:]
 
     def rollouts(self, endpoint: str | None) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from demo.load import Client, DnsClient, Plan, ProxyClient
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Version: v1\r\nX-Group: %s\r\n\r\nok"
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nno"
+OWN_ERROR = GOOD.replace(b"200 OK", b"500 Internal Server Error").replace(b"v1", b"v4")
 HALF = GOOD[:40]
 CLOSE = b""
 """What the script says for a request: these bytes; after HALF and CLOSE the connection ends."""
@@ -24,6 +25,7 @@ class ScriptedServer:
         self._script = iter(script)
         self._address = address
         self.connections = 0
+        self.pages: set[str] = set()
         self.port = 0
         self.talks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
@@ -41,7 +43,8 @@ class ScriptedServer:
         self._writers.append(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                await reader.readuntil(b"\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.pages.add(head.split(b" ", 2)[1].decode())
                 answer = next(self._script, GOOD)
                 writer.write(answer.replace(b"%s", self._address.encode()))
                 await writer.drain()

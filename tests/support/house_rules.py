@@ -223,7 +223,7 @@ def _has_test(file: Path, test: str) -> bool:
 
 def undocumented_keys(keys: set[str], example: str) -> set[str]:
     """Return the keys of the language that the annotated example does not show."""
-    shown = set(re.findall(r"(?<![\w-])([a-z_]+)\"?\s*:(?=\s|$)", example, re.MULTILINE))
+    shown = set(re.findall(r"(?<![\w-])([a-z0-9_]+)\"?\s*:(?=\s|$)", example, re.MULTILINE))
     return keys - shown
 
 

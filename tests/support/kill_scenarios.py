@@ -11,19 +11,22 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from support.client_support import PAUSE_S, DirectLoad, Load, boottime
-from support.history_support import contradictions, read_journal
+from support.gate_clients import Desk
+from support.history_support import History, contradictions, read_journal
 from support.kill_support import (
     POLL_S,
     End,
+    Hooked,
     Victim,
     before,
     end,
+    hooks_of,
     is_at_rest,
     is_everybody_there,
     is_settled,
@@ -93,7 +96,9 @@ class Scenario:
     """Something to be done. Both parts get the installation and a number that is new to it.
 
     What `prepare` brings about was killed in another scenario; what it returns goes to `do`.
-    `is_hung`: before `do` a worker hangs, so that the fence has to replace it.
+    `is_hung`: before `do` a worker hangs, so that the fence has to replace it. `is_proven`: each
+    revision has hooks, smoke and gates; those on traffic need `publish: proxy`, and questions are
+    answered with `resume`.
     """
 
     name: str
@@ -104,6 +109,7 @@ class Scenario:
     deadline: str = "20s"
     fence: str = "5s"
     is_hung: bool = False
+    is_proven: bool = False
 
 
 ROLLOUT = Scenario("rollout", _push)
@@ -112,6 +118,7 @@ UNDO = Scenario("undo", _abort, prepare=_step, hold="10m")
 SUPERSEDE = Scenario("supersede", _supersede, prepare=_step, rollouts=2, hold="10m")
 HANG = Scenario("hang", _promote, prepare=_step, hold="10m", fence="2s", is_hung=True)
 """The fence is short, but longer than workers need to find a controller that takes over."""
+PROVEN = Scenario("proven", _push, is_proven=True)
 
 # -- jobs -----------------------------------------------------------------------------------------
 
@@ -138,7 +145,7 @@ class Done(NamedTuple):
     """What came of a job: `where` it was killed, the points that were passed.
 
     `cut` and `held` are connections of the load: those that were cut, and those that a worker held
-    when it hung.
+    when it hung. `hooked` is None where there are no hooks.
     """
 
     job: Job
@@ -147,6 +154,7 @@ class Done(NamedTuple):
     lines: tuple[str, ...]
     cut: int
     held: int
+    hooked: Hooked | None
 
     @property
     def is_missed(self) -> bool:
@@ -210,6 +218,7 @@ class Lane:
     house: Victim
     scenario: Scenario
     load: Load
+    desk: Desk
     number: int = 0
     hung: dict[str, float] = field(default_factory=dict)
     """Workers that were made to hang -> since when, on CLOCK_BOOTTIME."""
@@ -239,16 +248,20 @@ class Lane:
         held = self._hang() if scenario.is_hung else 0
         scenario.do(house, self.number, first)
         where = [] if job.late_s is None else [self._kill_late(alive, job.late_s, known)]
-        wait_for_end(house, past, scenario.rollouts)
+        is_asked = wait_for_end(house, past, scenario.rollouts, resumes=scenario.is_proven)
         lines = house.disarm()
         where += [lines[n - 1] for n, line in enumerate(lines) if line == KILLED]
         if where:  # perhaps only just now
             wait_for("the controller to be gone", lambda: not is_alive(alive))
-            wait_for_end(house, past, scenario.rollouts)
+            resumes = scenario.is_proven
+            is_asked |= wait_for_end(house, past, scenario.rollouts, resumes=resumes)
         self.load.wait_for_more(1)  # by then it has noticed whatever there was to notice
-        self.jobs |= {one["id"]: job for one in house.rollouts() if one["id"] not in past.rollouts}
+        new = {one["id"]: job for one in house.rollouts() if one["id"] not in past.rollouts}
+        self.jobs |= new
         cut = self.load.cut - cut
-        return Done(job, end(house, past), tuple(where), tuple(lines), cut, held)
+        is_hooked, version = scenario.is_proven, f"{self.number}a"
+        hooked = hooks_of(house, self.desk, version, is_asked=is_asked) if is_hooked else None
+        return Done(job, end(house, past), tuple(where), tuple(lines), cut, held, hooked)
 
     def _hang(self) -> int:
         """Let a worker hang that has said hello; return how many connections of the load it holds.
@@ -284,31 +297,43 @@ class Lane:
 
 
 @contextmanager
-def lane(folder: Path, registry: str) -> Iterator[Lane]:
+def lane(folder: Path, registry: str, scenario: Scenario) -> Iterator[Lane]:
     """Yield an installation on its first revision; afterwards hold the lane's promises against it.
 
     Promised is that no client of either kind had a failure, that all ended when it was told to,
-    and what `_history_is_right` says.
+    and what `_history_is_right` says. Only one kind comes where traffic is judged: we don't see
+    the other.
     """
-    house = Victim(folder, registry, deadline="20s", repository=f"kill/{folder.name}")
-    try:
-        house.push_image("0a")
-        house.start()
-        wait_for("the first revision", lambda: is_at_rest(house.status()))
-        # one query in two goes to each worker: all of them serve by now
-        wait_for("every worker", lambda: all(house.addresses() for _ in range(50)))
-        with DirectLoad(house.ports["dns"]) as direct, Load(house.ports["http"], PAUSE_S) as load:
-            at = Lane(house, ROLLOUT, load)
+    with ExitStack() as stack:
+        desk = stack.enter_context(Desk())
+        house = Victim(folder, registry, deadline="20s", repository=f"kill/{folder.name}")
+        stack.callback(house.end_everything)
+        if scenario.is_proven:
+            house.prove_by(desk)
+        _start(house)
+        with ExitStack() as clients:
+            load = clients.enter_context(Load(house.ports["http"], PAUSE_S))
+            direct = DirectLoad(house.ports["dns"])
+            if not scenario.is_proven:
+                clients.enter_context(direct)
+            at = Lane(house, scenario, load, desk)
             yield at
-            direct.wait_for_more(5)
+            if not scenario.is_proven:
+                direct.wait_for_more(5)
             load.wait_for_more(5)
             wait_for("every receipt", lambda: is_settled(house))
         assert (direct.failed, load.failed) == ([], []), f"clients: {direct.failed} {load.failed}"
         assert unexplained(direct.unanswered_at, at.hung.values()) == []
         house.end()
         _history_is_right(at)
-    finally:
-        house.end_everything()
+
+
+def _start(house: Victim) -> None:
+    house.push_image("0a")
+    house.start()
+    wait_for("the first revision", lambda: is_at_rest(house.status()))
+    # one query in two goes to each worker: all of them serve by now
+    wait_for("every worker", lambda: all(house.addresses() for _ in range(50)))
 
 
 def unexplained(unanswered_at: Iterable[float], hung_at: Iterable[float]) -> list[float]:
@@ -325,7 +350,7 @@ def unexplained(unanswered_at: Iterable[float], hung_at: Iterable[float]) -> lis
 
 def _history_is_right(at: Lane) -> None:
     """The journal folds to what it stored; only what hung was replaced; all receipts are true."""
-    history = asyncio.run(read_journal(at.house.state_dir / "journal.db"))
+    history = _without_tasks(asyncio.run(read_journal(at.house.state_dir / "journal.db")))
     kept, folded = history.kept, history.folded
     assert kept == folded, f"stored {kept}\nfolded {folded}"
     ended = history.killed_workers.keys()
@@ -336,3 +361,14 @@ def _history_is_right(at: Lane) -> None:
         for sentence in contradictions(history, answered_at)
     ]
     assert wrong == [], "\n".join(wrong)
+
+
+def _without_tasks(history: History) -> History:
+    """Return the history of copies that serve: the task of a hook is none that a rollout lost."""
+    tasks = {name for name, group in history.groups.items() if group.hook}
+    history.groups = {k: group for k, group in history.groups.items() if k not in tasks}
+    history.receipts = [
+        receipt.but(groups=tuple(one for one in receipt.groups if one.id not in tasks))
+        for receipt in history.receipts
+    ]
+    return history

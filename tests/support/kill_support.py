@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Self
 from demo.builder import File, push
 from demo.versions import image_of
 from support.client_support import boottime
+from support.gate_clients import Desk
 from support.service_support import HOST, Installation, wait_for
 from trafficmgr.admin.address import reachable, socket_path
 
@@ -45,6 +46,9 @@ wait before a controller is started again is right in life, and here would be mo
 USUAL, QUICK = "update: {policy: digest, every: 1s}", "update: {policy: digest, every: 200ms}"
 """What the config of other tests says, and what is said here."""
 
+ROLLOUT = "rollout: {"
+"""Where what revisions have to prove is put in."""
+
 
 class Processes(NamedTuple):
     """How many of each there are; nothing else may run."""
@@ -66,10 +70,22 @@ class Victim(Installation):
     publish: str = "groups"
     repository: str = "demo/web"
     fence: str = "5s"
+    proofs: str = ""
+    """What its revisions have to prove: keys of `rollout`, each with a comma behind it."""
     answered_at: list[float] = field(default_factory=list)
     """When `get` was answered, on CLOCK_BOOTTIME: it counts as a client, too."""
 
     # -- its life ---------------------------------------------------------------------------------
+
+    def prove_by(self, desk: Desk) -> None:
+        """From its start on, let each revision prove itself; checks and calls go to the desk."""
+        self.publish, self.proofs = "proxy", proofs(self.tasks, desk.url)
+        self.write_config()
+
+    @property
+    def tasks(self) -> Path:
+        """Where the commands of hooks note that they ran."""
+        return self.folder / "tasks"
 
     @property
     def faults(self) -> Path:
@@ -81,6 +97,8 @@ class Victim(Installation):
         super().write_config(registry)
         text = self.config.read_text().replace("demo/web", self.repository)
         assert USUAL in text
+        assert ROLLOUT in text
+        text = text.replace(ROLLOUT, ROLLOUT + self.proofs)
         self.config.write_text(f"fence: {self.fence}\n{text.replace(USUAL, QUICK)}")
 
     def push_image(self, version: str, *, is_broken: bool = False) -> None:
@@ -276,17 +294,27 @@ def is_settled(house: Victim) -> bool:
     return bool(receipts) and all(receipt["is_final"] for receipt in receipts)
 
 
-def wait_for_end(house: Victim, past: Before, rollouts: int) -> None:
-    """Wait until so many more rollouts are over and nothing is under way."""
+def wait_for_end(house: Victim, past: Before, rollouts: int, *, resumes: bool = False) -> bool:
+    """Wait until so many more rollouts are over and nothing is under way.
+
+    With `resumes` an operator answers each question with `resume`; returns whether there was any.
+    """
+    questions = set()
 
     def is_over() -> bool:
-        if not is_at_rest(house.status()):
+        status = house.status()
+        rollout = (status or {}).get("rollout") or {}
+        if resumes and rollout.get("question"):
+            questions.add(rollout["question"])
+            house.ask("/v1/endpoints/shop/resume", method="POST")
+        if not is_at_rest(status):
             return False
         known = house.ask("/v1/rollouts") or []
         new = [one for one in known if one["id"] not in past.rollouts]
         return len(new) >= rollouts and all(one["is_over"] for one in new)
 
     wait_for(f"{rollouts} rollouts to be over", is_over, every_s=POLL_S)
+    return bool(questions)
 
 
 def end(house: Victim, past: Before) -> End:
@@ -318,4 +346,53 @@ def end(house: Victim, past: Before) -> End:
         are_apps_the_same=there["app"] == past.processes["app"],
         new_workers=len(there["worker"] - past.processes["worker"]),
         strays=tuple(sorted(strays)),
+    )
+
+
+# -- what a revision has to prove -----------------------------------------------------------------
+
+TASK = """\
+from pathlib import Path
+with Path({tasks!r}).open("a") as tasks:
+    tasks.write(Path("version").read_text())
+"""
+"""What a hook's command does: it notes its version, as often as it is run."""
+
+
+def proofs(tasks: Path, url: str) -> str:
+    """Return keys of `rollout`: of each kind of proof something, and all of it quick."""
+    command = ["python3", "-I", "-S", "-c", TASK.format(tasks=str(tasks))]
+    budget = {"name": "budget", "http": {"url": f"{url}/budget"}, "every": "1s"}
+    keys = {
+        "gates": {"max_error_rate": 0.5, "min_requests": 10, "checks": [budget]},
+        "hooks": {
+            "before": [{"name": "migrate", "command": command}],
+            "gate": [{"name": "approve", "http": {"url": f"{url}/approve"}}],
+        },
+        "smoke": {"rehearse": True},
+    }
+    return "".join(f"{key}: {json.dumps(value)}, " for key, value in keys.items())
+
+
+class Hooked(NamedTuple):
+    """How often the hooks of a revision were done, and whether an operator was asked about them."""
+
+    tasks: int
+    calls: int
+    is_asked: bool
+
+    @property
+    def is_right(self) -> bool:
+        """Whether each was done once, or perhaps not at all if an operator was asked."""
+        return {self.tasks, self.calls} <= ({0, 1} if self.is_asked else {1})
+
+
+def hooks_of(house: Victim, desk: Desk, version: str, *, is_asked: bool) -> Hooked:
+    """Return how often the hooks of the version that was rolled out last were done."""
+    rollout = house.rollouts()[-1]["id"]
+    calls = [call for call in desk.calls if call.path == "/approve"]
+    return Hooked(
+        tasks=house.tasks.read_text().splitlines().count(version),
+        calls=sum(call.body["rollout"] == rollout for call in calls),
+        is_asked=is_asked,
     )

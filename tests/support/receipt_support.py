@@ -59,6 +59,58 @@ RECEIPT: dict[str, Any] = {
             "spilled": 1,
         }
     ],
+    "seen": {
+        "requests": 412,
+        "failed": 83,
+        "dns_answers": 0,
+        "says": "412 requests were answered by revision 9f2c0000: 83 failed.",
+    },
+    "smoke": {"phase": "passed", "leg": 3, "legs": 3, "note": ""},
+    "verdicts": [
+        {
+            "after_s": 12.0,
+            "at": WHEN,
+            "stage": "step 1",
+            "weight_pct": 50,
+            "gate": "compare",
+            "kind": "fail",
+            "why": "83 of 412 failed",
+            "numbers": {"failed": 83.0, "finished": 412.0},
+        },
+        {
+            "after_s": 71.0,
+            "at": WHEN,
+            "stage": "watch",
+            "weight_pct": 100,
+            "gate": "[report]",
+            "kind": "pass",
+            "why": "it ended with 0",
+            "numbers": {},
+        },
+    ],
+    "is_overruled": True,
+    "hooks": [
+        {
+            "name": "migrate",
+            "stage": "before",
+            "phase": "succeeded",
+            "group": "shop-3",
+            "began": {"after_s": 1.0, "at": WHEN},
+            "seconds": 5.0,
+            "note": "exit code 0",
+            "output": "3 tables changed\n[bold] is no markup\n",
+        },
+        {
+            "name": "announce",
+            "stage": "after",
+            "phase": "waiting",
+            "group": None,
+            "began": None,
+            "seconds": None,
+            "note": "",
+            "output": None,
+        },
+    ],
     "groups": [
         {
             "id": "shop-1",

@@ -8,79 +8,31 @@ time, so that an address is answered until the very moment at which its worker w
 
 import heapq
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
+from support.story_lines import told
+from support.story_words import NAME, TEMPLATE, revision, seconds, settings
 from trafficmgr.controller.loop import Mind
 from trafficmgr.core import events, retirement
 from trafficmgr.core.commands import (
     AnyCommand,
+    AskSmoke,
+    CallHook,
     PublishTable,
     RestartWorker,
     StartGroup,
     StopGroup,
 )
+from trafficmgr.core.evidence import Evidence
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import CandidateReplicas, EndpointSettings, OnNewer, Publish, Step
+from trafficmgr.core.gating import Verdict, VerdictKind
+from trafficmgr.core.model import EndpointSettings
 from trafficmgr.core.routing import Table
 from trafficmgr.core.state import EndpointState
-from trafficmgr.core.template import ContainerTemplate, GroupTemplate, ImageDigest, Revision
 
-NAME = "shop"
-TEMPLATE = GroupTemplate(
-    containers=(ContainerTemplate(name="web", image="registry.test/shop/web", ports=(8080,)),)
-)
-
-
-def seconds(text: str) -> float:
-    """Return the seconds in "90s" or "2m"."""
-    number, unit = re.fullmatch(r"([\d.]+)(s|m)", text).groups()  # type: ignore[union-attr]
-    return float(number) * (60 if unit == "m" else 1)
-
-
-def step(weight: str, hold: str, deadline: str = "") -> Step:
-    """Return a step from "10/30s", "10/pause" or "10/30s/60s" with a deadline of its own."""
-    return Step(
-        weight_pct=int(weight),
-        hold_s=0.0 if hold == "pause" else seconds(hold),
-        pause=hold == "pause",
-        deadline_s=seconds(deadline) if deadline else None,
-    )
-
-
-def settings(**given: str) -> EndpointSettings:
-    """Return an endpoint's settings from the words of a scenario."""
-    steps = tuple(step(*s.split("/")) for s in given.pop("steps", "").split(",") if s)
-    publish = Publish(given.pop("publish", "proxy"))
-    on_newer = OnNewer(given.pop("on_newer", "supersede"))
-    candidate_replicas = CandidateReplicas(given.pop("candidate_replicas", "full"))
-    replicas = int(given.pop("replicas", "1"))
-    ttl_s = int(seconds(given.pop("ttl", "10s")))
-    most = int(given.pop("max_revisions", "3"))
-    durations = {f"{key}_s": seconds(value) for key, value in given.items()}
-    return EndpointSettings(
-        name=NAME,
-        hosts=("shop.test",),
-        template=TEMPLATE,
-        port=8080,
-        replicas=replicas,
-        publish=publish,
-        ttl_s=ttl_s,
-        steps=steps,
-        max_revisions=most,
-        on_newer=on_newer,
-        candidate_replicas=candidate_replicas,
-        **durations,
-    )
-
-
-def revision(label: str) -> Revision:
-    """Return a revision whose id is its label, so that stories can be read."""
-    image = ImageDigest(
-        container="web", repository="registry.test/shop/web", digest=label, platform_digest=label
-    )
-    return Revision(id=label, template=TEMPLATE, images=(image,))
+__all__ = ["NAME", "TEMPLATE", "Story", "World", "revision", "seconds", "settings", "tell"]
 
 
 @dataclass
@@ -92,7 +44,12 @@ class World:
     ack_s: float = 0.1
     kernel_s: float = 0.5
     stop_s: float = 0.5
+    task_s: float = 5.0
+    call_s: float = 1.0
+    smoke_s: float = 0.5
     slots: int = 2
+    failing: set[str] = field(default_factory=set)
+    hanging: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     is_registry_away: bool = False
     hung: set[int] = field(default_factory=set)
@@ -172,7 +129,7 @@ class Story:
             return
         before = self.fleet
         commands = self.mind.handle(event)
-        self.lines += _told(self.now, before, self.fleet)
+        self.lines += told(self.now, before, self.fleet)
         for command in commands:
             if command.key not in self._done:
                 self._done.add(command.key)
@@ -207,6 +164,65 @@ class Story:
             case RestartWorker():
                 self.lines.append(f"{self.now:7.1f}  worker of slot {command.slot} is restarted")
                 self.kill_worker(command.slot)
+            case CallHook():
+                self._call(command)
+            case AskSmoke():
+                self._smoke(command)
+
+    def _call(self, command: CallHook) -> None:
+        """The hand tells first, and calls then."""
+        told = {"endpoint": NAME, "rollout": command.rollout, "hook": command.hook}
+        self.lines.append(f"{self.now:7.1f}  hook {command.hook} is called")
+        self.feed(events.HookStarted(at=self.now, **told))
+        if command.hook not in self.world.hanging:
+            self.later(self.world.call_s, lambda: self._called(command.hook, told))
+
+    def _called(self, name: str, told: dict[str, str]) -> None:
+        is_success = name not in self.world.failing
+        reason = "" if is_success else "POST answered 500"
+        self.feed(events.HookEnded(at=self.now, is_success=is_success, reason=reason, **told))
+
+    def _smoke(self, command: AskSmoke) -> None:
+        is_success = "smoke" not in self.world.failing
+        reason = "" if is_success else "GET / answered 500, and should answer 200"
+        self.lines.append(f"{self.now:7.1f}  smoke asks {command.revision} at {command.host}")
+        self.later(
+            self.world.smoke_s,
+            lambda: self.feed(
+                events.SmokeEnded(
+                    at=self.now,
+                    endpoint=NAME,
+                    rollout=command.rollout,
+                    leg=command.leg,
+                    is_success=is_success,
+                    reason=reason,
+                )
+            ),
+        )
+
+    def judge(self, gate: str, kind: VerdictKind) -> None:
+        """A gate has a verdict on the present stage."""
+        rollout = self.state.rollout
+        assert rollout is not None, "there is nothing to judge"
+        verdict = Verdict(gate=gate, kind=kind, at=self.now, why="so it was measured")
+        self.feed(
+            events.GateJudged(
+                at=self.now,
+                endpoint=NAME,
+                rollout=rollout.id,
+                stage=rollout.stage,
+                verdict=verdict,
+            )
+        )
+
+    def keep_evidence(self) -> None:
+        """The judge journals what it judges by."""
+        rollout = self.state.rollout
+        assert rollout is not None, "there is nothing to judge"
+        kept = Evidence(at=self.now, stage=rollout.stage)
+        self.feed(
+            events.EvidenceKept(at=self.now, endpoint=NAME, rollout=rollout.id, evidence=kept)
+        )
 
     def _started(self, command: StartGroup) -> None:
         group = command.group.id
@@ -217,11 +233,26 @@ class Story:
             self.later(self.world.start_s, lambda: self._started(command))
             return
         self.feed(events.GroupStarted(at=self.now, endpoint=NAME, group=group))
-        if command.revision.id not in self.world.broken:
+        if command.group.hook:
+            if command.group.hook not in self.world.hanging:
+                self.later(self.world.task_s, lambda: self._task_done(command))
+        elif command.revision.id not in self.world.broken:
             self.later(
                 self.world.ready_s,
                 lambda: self.feed(events.GroupReady(at=self.now, endpoint=NAME, group=group)),
             )
+
+    def _task_done(self, command: StartGroup) -> None:
+        is_success = command.group.hook not in self.world.failing
+        self.feed(
+            events.GroupCompleted(
+                at=self.now,
+                endpoint=NAME,
+                group=command.group.id,
+                reason=f"exit code {int(not is_success)}",
+                is_success=is_success,
+            )
+        )
 
     # -- workers ------------------------------------------------------------------------------
 
@@ -272,63 +303,6 @@ class Story:
                 http_busy=tuple(sorted(withdrawn & self.world.busy)),
             )
         )
-
-
-def _told(now: float, before: Fleet, after: Fleet) -> Iterator[str]:
-    """Yield one line for each thing that changed, in the order in which people would tell it."""
-    if NAME not in after.endpoints:
-        if NAME in before.endpoints:
-            yield f"{now:7.1f}  the endpoint is gone"
-        return
-    new = after.endpoints[NAME]
-    old = before.endpoints.get(NAME)
-    yield from (f"{now:7.1f}  {line}" for line in (*_rollout(old, new), *_groups(old, new)))
-    if new.table.generation != (old.table.generation if old else 0):
-        yield f"{now:7.1f}  table {new.table.generation}: {_table(new.table)}"
-
-
-def _rollout(old: EndpointState | None, new: EndpointState) -> Iterator[str]:
-    marks = {(r.id, m) for s in [old] if s for r in (*s.history, s.rollout) if r for m in r.marks}
-    seen = set()
-    for rollout in (*new.history, new.rollout):
-        if rollout is None or rollout.id in seen:
-            continue
-        seen.add(rollout.id)
-        for mark in rollout.marks:
-            if (rollout.id, mark) not in marks:
-                weight = f" {mark.weight_pct}%" if mark.weight_pct else ""
-                ends = mark.what in {"aborted", "superseded"}
-                why = f": {rollout.reason}" if ends and rollout.reason else ""
-                yield f"rollout of {rollout.revision}: {mark.what}{weight}{why}"
-
-
-def _groups(old: EndpointState | None, new: EndpointState) -> Iterator[str]:
-    known = {g.id: g for g in old.groups} if old else {}
-    for group in new.groups:
-        was = known.pop(group.id, None)
-        if was is None:
-            yield f"{group.id} of {group.revision} at {group.address}: {group.phase}"
-            continue
-        if was.phase != group.phase:
-            yield f"{group.id}: {group.phase}" + (f" ({group.note})" if group.note else "")
-        if was.is_ready != group.is_ready and group.phase == "started":
-            yield f"{group.id}: {'ready' if group.is_ready else 'unready'}"
-        if group.is_retiring and not was.is_retiring and group.phase != "ended":
-            yield f"{group.id}: retiring"
-    yield from (f"{gone}: gone" for gone in known)
-
-
-def _table(table: Table) -> str:
-    shares = [
-        f"{s.revision} {s.weight_pct}% [{' '.join(t.group for t in s.targets)}]"
-        for s in table.shares
-    ]
-    said = ", ".join(shares) or "nothing"
-    if table.is_least_bad:
-        said += " least bad"
-    if table.preview is not None:
-        said += f"; preview [{' '.join(t.group for t in table.preview.targets)}]"
-    return said
 
 
 # -- the language ---------------------------------------------------------------------------------
@@ -397,6 +371,14 @@ SENTENCES: dict[str, Callable[..., None]] = {
     r"controller dies": _controller_dies,
     r"controller returns": _controller_returns,
     r"machine restarts": _machine_restarts,
+    r"gate (\S+) passes": lambda s, gate: s.judge(gate, VerdictKind.passed),
+    r"gate (\S+) fails": lambda s, gate: s.judge(gate, VerdictKind.failed),
+    r"gate (\S+) lacks data": lambda s, gate: s.judge(gate, VerdictKind.insufficient),
+    r"evidence is kept": lambda s: s.keep_evidence(),
+    r"(\S+) will fail": lambda s, what: s.world.failing.add(what),
+    r"(\S+) will not fail": lambda s, what: s.world.failing.discard(what),
+    r"(\S+) will hang": lambda s, what: s.world.hanging.add(what),
+    r"(\S+) will not hang": lambda s, what: s.world.hanging.discard(what),
     r"end": lambda _s: None,
 }
 

@@ -12,7 +12,7 @@ from trafficmgr.wire.http import (
     own_response,
 )
 from trafficmgr.wire.http_request import RequestReader
-from trafficmgr.wire.http_response import ResponseReader
+from trafficmgr.wire.http_response import REVISION_FIELD, ResponseReader, signature
 
 STREAM = (
     b"GET /a HTTP/1.1\r\nHost: a.test\r\nAccept: x\r\n\r\n"
@@ -192,4 +192,17 @@ def test_our_own_answers_are_short_and_plain() -> None:
         b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
         b"Content-Length: 38\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
         b"503 no group can take the request now\n"
+    )
+
+
+@pytest.mark.parametrize("name", [REVISION_FIELD, REVISION_FIELD.lower(), REVISION_FIELD.upper()])
+def test_only_we_say_which_revision_answered(name: bytes) -> None:
+    reader = answered(b"HTTP/1.1 200 OK\r\n%b: r7\r\nA: b\r\nContent-Length: 0\r\n\r\n" % name)
+    request = fed(STREAM).queue[0]
+
+    assert reader.head(request, is_last=False) == (
+        b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 0\r\n\r\n"
+    )
+    assert reader.head(request, is_last=False, also=signature("r1")) == (
+        b"HTTP/1.1 200 OK\r\nA: b\r\nX-Trafficmgr-Revision: r1\r\nContent-Length: 0\r\n\r\n"
     )

@@ -2,6 +2,7 @@
 
     GET  /v1/status
     GET  /v1/events?endpoint=&after=&limit=&follow=1   follow: one JSON document a line, for ever
+                   &all=1                              with the checkpoints of gates, every 10 s
     GET  /v1/rollouts?endpoint=
     GET  /metrics, /v1/receipts[/{id}]                 admin/reports.py
     GET  /v1/endpoints/{name}/why                      {"says": ["a sentence", ...]}
@@ -201,10 +202,12 @@ async def _events(request: web.Request) -> web.StreamResponse:
     endpoint = request.query.get("endpoint") or None
     after = number_of(request, "after", 0)
     limit = number_of(request, "limit", DEFAULT_LIMIT, most=MAX_LIMIT)
+    is_whole = switch_of(request, "all")
     if switch_of(request, "follow"):
-        lines = event_lines(house, endpoint, after, limit)
+        lines = event_lines(house, endpoint, after, limit, has_checkpoints=is_whole)
         return await streamed(request, lines, "application/x-ndjson")
-    return web.json_response(await house.events(endpoint, after, limit))
+    found = await house.events(endpoint, after, limit, has_checkpoints=is_whole)
+    return web.json_response(found)
 
 
 async def _why(request: web.Request) -> web.Response:

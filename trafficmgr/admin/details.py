@@ -11,6 +11,7 @@ from typing import Any
 from trafficmgr.admin.views import group_state
 from trafficmgr.config.units import shown
 from trafficmgr.controller.plan import HIDDEN
+from trafficmgr.core import hooks
 from trafficmgr.core.model import Group, GroupPhase
 from trafficmgr.core.state import EndpointState
 from trafficmgr.core.template import (
@@ -25,6 +26,7 @@ from trafficmgr.core.template import (
     ImageDigest,
     Probe,
     Resources,
+    Revision,
     SecretFiles,
     TcpCheck,
     ValueFrom,
@@ -62,7 +64,7 @@ def group(
         status: The group as the runtime sees it; None if it does not know it.
         is_engine_away: The runtime could not be asked.
     """
-    revision = state.revisions[one.revision]
+    revision = _runs(one, state)
     template = revision.template
     seen = {status.name: status for status in (status.containers if status else ())}
     images = {image.container: image for image in revision.images}
@@ -72,6 +74,7 @@ def group(
         "revision": short(one.revision),
         "state": group_state(one),
         "ready": one.is_ready,
+        "hook": one.hook or None,
         "note": one.note,
         "address": one.address,
         "port": state.port_of(one.revision),
@@ -90,6 +93,16 @@ def group(
         ],
         "volumes": [_volume(volume) for volume in template.volumes],
     }
+
+
+def _runs(one: Group, state: EndpointState) -> Revision:
+    """Return what a group runs: its whole revision, or the one container of a hook's task."""
+    rollout = state.rollout
+    known = () if rollout is None else rollout.settings.hooks
+    is_ours = rollout is not None and rollout.revision == one.revision
+    if is_ours and any(hook.name == one.hook for hook in known):
+        return hooks.task_of(state, one)
+    return state.revisions[one.revision]  # a task of a rollout that is over is being stopped
 
 
 # -- what it does ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trafficmgr import __version__
-from trafficmgr.admin import plans, reasons, views
+from trafficmgr.admin import journaled, plans, proofs, reasons, views
 from trafficmgr.admin.insides import Insides, endpoint_of
 from trafficmgr.config.load import bytes_of
 from trafficmgr.controller.accepted import keep_ending
@@ -31,6 +31,7 @@ from trafficmgr.core.events import (
     RollbackAsked,
     ScaleAsked,
 )
+from trafficmgr.core.gating import Verdict
 from trafficmgr.core.operator import Verb
 from trafficmgr.core.state import EndpointState
 from trafficmgr.core.template import short
@@ -38,6 +39,15 @@ from trafficmgr.runtimes.contract import Runtime
 
 RegistryView = Callable[[EndpointState], list[dict[str, Any]]]
 """What is known of an endpoint's images at their registries."""
+
+VerdictView = Callable[[str], tuple[Verdict, ...]]
+"""What the gates of an endpoint's rollout say now, with the numbers of now."""
+
+
+def no_verdicts(_endpoint: str) -> tuple[Verdict, ...]:
+    """Nobody judges here: what is journaled is shown."""
+    return ()
+
 
 PLAIN_ORDERS: dict[Verb, type[EndpointEvent]] = {
     Verb.promote: PromoteAsked,
@@ -67,6 +77,7 @@ class LiveHouse:
         state_dir: Path,
         listen: dict[str, list[str]],
         tasks: asyncio.TaskGroup,
+        verdicts: VerdictView = no_verdicts,
     ) -> None:
         self._loop = loop
         self._link = link
@@ -74,6 +85,7 @@ class LiveHouse:
         self._runtime = runtime
         self._supervisor = supervisor
         self._registry = registry
+        self._verdicts = verdicts
         self._configuring = configuring
         self._clock = clock
         self._state_dir = state_dir
@@ -89,7 +101,7 @@ class LiveHouse:
         endpoints = []
         for name, state in sorted(self._loop.fleet.endpoints.items()):
             view = views.endpoint(
-                state,
+                self._with_newest(state),
                 self._link.totals(name),
                 self._link.observed(name),
                 now,
@@ -115,12 +127,14 @@ class LiveHouse:
             "config": str(self._configuring.settings.path),
         }
 
-    async def events(self, endpoint: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+    async def events(
+        self, endpoint: str | None, after: int, limit: int, *, has_checkpoints: bool = False
+    ) -> list[dict[str, Any]]:
         """Return journaled events: the last ones, or those after a seq."""
         if endpoint is not None:
             self._endpoint(endpoint)
-        stored = await self._journal.events(
-            endpoint=endpoint, after=after, limit=limit, from_end=after == 0
+        stored = await journaled.page(
+            self._journal, endpoint, after, limit, has_checkpoints=has_checkpoints
         )
         return [one.as_plain() for one in stored]
 
@@ -132,7 +146,7 @@ class LiveHouse:
 
     def why(self, endpoint: str) -> list[str]:
         """Return in sentences what the endpoint waits for now."""
-        state = self._endpoint(endpoint)
+        state = self._with_newest(self._endpoint(endpoint))
         sight = reasons.Sight(
             fleet=self._loop.fleet, registry=self._registry(state), trouble=self._loop.trouble
         )
@@ -180,6 +194,10 @@ class LiveHouse:
                 lambda fleet: not any(state.groups for state in fleet.endpoints.values())
             )
         self._supervisor.stop()
+
+    def _with_newest(self, state: EndpointState) -> EndpointState:
+        """Return a state for people: its verdicts have the numbers of now."""
+        return proofs.with_newest(state, self._verdicts(state.name))
 
     def _endpoint(self, name: str) -> EndpointState:
         return endpoint_of(self._loop.fleet, name)

@@ -9,6 +9,7 @@ counter's reset at most.
 Names and units follow https://prometheus.io/docs/practices/naming/.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
@@ -29,6 +30,10 @@ from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.state import EndpointState
 from trafficmgr.core.template import short
 from trafficmgr.wire.frames import DURATION_BOUNDS_S, ShareCounts
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the buckets of durations. Prometheus' usual ones, and finer below 5 ms: groups
+are on the same host. Workers count in more of them, but each costs a series per revision."""
 
 NO_TARGET = "none"
 """The revision label of what found no target."""
@@ -153,14 +158,20 @@ def _durations(sight: Sight) -> Metric:
         "From the choice of a group to the first byte of its answer." + SINCE,
         labels=BY_REVISION,
     )
-    bounds = [*map(floatToGoString, DURATION_BOUNDS_S), "+Inf"]
     for endpoint, _, counted in sight.endpoints():
-        for revision, share in counted.items():
-            counts = share.durations or (0,) * len(bounds)
-            buckets = list(zip(bounds, map(float, accumulate(counts)), strict=True))
-            if revision:
-                family.add_metric((endpoint, _label(revision)), buckets, share.durations_s)
+        for revision in filter(None, counted):
+            share = counted[revision]
+            buckets = list(_buckets(share.durations))
+            family.add_metric((endpoint, _label(revision)), buckets, share.durations_s)
     return family
+
+
+def _buckets(durations: tuple[int, ...]) -> Iterator[tuple[str, float]]:
+    """Yield the upper bound and the cumulative count of each bucket."""
+    within = [0, *accumulate(durations or (0,) * (len(DURATION_BOUNDS_S) + 1))]
+    for name, bound in zip(map(floatToGoString, BUCKETS_S), BUCKETS_S, strict=True):
+        yield name, within[bisect_right(DURATION_BOUNDS_S, bound)]
+    yield "+Inf", within[-1]
 
 
 def _shares(sight: Sight) -> Iterator[Metric]:

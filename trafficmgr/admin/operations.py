@@ -16,8 +16,10 @@ do not edit. A refusal is this sentence on stderr and exit code 1; over the admi
 `trafficmgr why ENDPOINT` says where an endpoint stands, what it waits for and what to type.
 
 Something else may be missing as well: `rollback`, and `abort` of a watched revision, need a
-revision to go back to; `retry` needs one that failed or was ignored; a pause that the config asked
-for is ended by `promote` and not by `resume`.
+revision to go back to; `retry` needs one that failed or was ignored, or a hook of which nobody
+knows how it ended; a pause that the config asked for is ended by `promote` and not by `resume`. A
+rollout that was paused by itself asks a question: `why` and `status` print it, with what each
+answer does.
 """
 
 TYPED = {Verb.promote_full: "promote ENDPOINT --full", Verb.scale: "scale ENDPOINT N"}
@@ -27,7 +29,7 @@ STANDINGS = {
     Standing.idle: "no rollout is under way",
     Standing.starting: "the candidate's groups start; it has no traffic",
     Standing.stepping: "the candidate has a step's share, or is previewed",
-    Standing.paused: "`pause` was asked for, or the step itself waits for `promote`",
+    Standing.paused: "`pause` was asked for, the step waits for `promote`, or it asks by itself",
     Standing.promoting: "the new revision is stable and watched",
     Standing.aborting: "traffic is back; the candidate's groups drain",
     Standing.removed: "the endpoint was taken out of the config and drains",

@@ -100,7 +100,8 @@ def _follows(plan: EndpointPlan) -> Iterator[str]:
     elif any(key.endswith(".readiness") for key in keys):
         yield f"{plan.name}: readiness counts from the next revision on."
     if plan.is_under_way and any(key.startswith("rollout.") for key in keys):
-        yield f"{plan.name}: the rollout under way goes on with the steps that it began with."
+        kept = "the steps, gates and hooks that it began with"
+        yield f"{plan.name}: the rollout under way goes on with {kept}."
 
 
 def _of_moved(moved: Moved) -> str:

@@ -65,13 +65,16 @@ class House(Protocol):
         """Return the service and all endpoints as they are now."""
         ...
 
-    async def events(self, endpoint: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+    async def events(
+        self, endpoint: str | None, after: int, limit: int, *, has_checkpoints: bool = False
+    ) -> list[dict[str, Any]]:
         """Return events, oldest first.
 
         Args:
             endpoint: Only what concerns this endpoint; None is everything.
             after: With 0 the last `limit` events; else the first `limit` after this seq.
             limit: At most so many.
+            has_checkpoints: Whether what gates judge by is among them, as it is kept every 10 s.
         """
         ...
 

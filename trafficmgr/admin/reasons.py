@@ -2,18 +2,20 @@
 
 Everything that anything waits for is in the state, because the core waits for nothing else. The
 order is that of the questions which one asks at night: does anything decide at all, where is the
-rollout, which group is in its way, which worker, what still has to drain, what comes next.
+rollout, what has it still to prove (admin/unproven.py), which group is in its way, which worker,
+what still has to drain, what comes next.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from trafficmgr.config.units import shown
+from trafficmgr.admin import unproven
+from trafficmgr.admin.unproven import seconds
 from trafficmgr.core import clocks, moves, publishing, retirement
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import Group, GroupPhase, Rollout, RolloutPhase
 from trafficmgr.core.noun import Noun
-from trafficmgr.core.schedule import groups_for, next_weight_pct, step_weight_pct
+from trafficmgr.core.schedule import WHOLE_PCT, groups_for, next_weight_pct, step_weight_pct
 from trafficmgr.core.state import EndpointState
 from trafficmgr.core.template import revision_id, short
 
@@ -44,11 +46,6 @@ def reasons(state: EndpointState, sight: Sight, now: float) -> Iterator[str]:
         *_warm(state, now),
     ]
     yield from found or [_nothing(state)]
-
-
-def seconds(left_s: float) -> str:
-    """Return a time that is left, in whole seconds."""
-    return shown(max(0, round(left_s)))
 
 
 def _nothing(state: EndpointState) -> str:
@@ -83,7 +80,7 @@ def _rollout(state: EndpointState, now: float) -> Iterator[str]:
         case RolloutPhase.progressing:
             yield from _progressing(state, rollout, now)
         case RolloutPhase.promoting:
-            yield _watched(state, rollout, now)
+            yield from _watched(state, rollout, now)
         case _:
             left = sum(group.revision == rollout.revision for group in state.groups)
             yield (
@@ -93,25 +90,36 @@ def _rollout(state: EndpointState, now: float) -> Iterator[str]:
 
 
 def _progressing(state: EndpointState, rollout: Rollout, now: float) -> Iterator[str]:
+    is_halted = rollout.is_paused or rollout.is_held
+    if is_halted:
+        yield _halted(state, rollout)
+    yield from unproven.going_on(state, rollout, now)
+    yield from unproven.overruled(rollout)
+    if not is_halted:
+        hold = rollout.hold
+        if hold is not None and hold.left_at(now) > 0:
+            yield _held(state, rollout, hold.left_at(now), is_running=hold.since is not None)
+        elif not rollout.is_hooked and not clocks.can_go_on(state, rollout, now):
+            yield from _not_ready_for_more(state, rollout, now)
+        yield from unproven.gates(rollout, now)
+        yield from _deadline(state, rollout, now)
+    yield from unproven.irreversible(state, rollout)
+
+
+def _halted(state: EndpointState, rollout: Rollout) -> str:
+    """Return who or what has stopped the rollout, and what lets it go on."""
     name = short(rollout.revision)
+    if rollout.question:
+        return unproven.asked(state, rollout, where=_where(rollout))
     if rollout.is_paused:
-        yield (
+        return (
             f"The rollout of {name} was paused by an operator {_where(rollout)};"
             f" `trafficmgr resume {state.name}` lets it go on."
         )
-        return
-    if rollout.is_held:
-        yield (
-            f"The rollout of {name} waits {_where(rollout)}, because its config says so;"
-            f" `trafficmgr promote {state.name}` lets it go on."
-        )
-        return
-    hold = rollout.hold
-    if hold is not None and hold.left_at(now) > 0:
-        yield _held(state, rollout, hold.left_at(now), is_running=hold.since is not None)
-    elif not clocks.can_go_on(state, rollout, now):
-        yield from _not_ready_for_more(state, rollout, now)
-    yield from _deadline(state, rollout, now)
+    return (
+        f"The rollout of {name} waits {_where(rollout)}, because its config says so;"
+        f" `trafficmgr promote {state.name}` lets it go on."
+    )
 
 
 def _where(rollout: Rollout) -> str:
@@ -125,8 +133,8 @@ def _where(rollout: Rollout) -> str:
 def _held(state: EndpointState, rollout: Rollout, left_s: float, *, is_running: bool) -> str:
     name, left = short(rollout.revision), seconds(left_s)
     if is_running:
-        following = next_weight_pct(rollout)
-        then = f"then it gets {following} %"
+        proviso = ", if its gates have passed" if rollout.open_gates else ""
+        then = f"then it gets {next_weight_pct(rollout)} %{proviso}"
         return f"{name} is held {_where(rollout)} for another {left}; {then}."
     pct = publishing.candidate_weight_pct(state)
     return (
@@ -163,12 +171,26 @@ def _deadline(state: EndpointState, rollout: Rollout, now: float) -> Iterator[st
         yield "The deadline stands still, because it can't be known whether a group can start."
 
 
-def _watched(state: EndpointState, rollout: Rollout, now: float) -> str:
+def _watched(state: EndpointState, rollout: Rollout, now: float) -> Iterator[str]:
+    """Yield what the watch waits for: an answer, its end, or what is done after it."""
+    if rollout.question:
+        yield unproven.asked(state, rollout, where="while it was watched")
+    yield from unproven.going_on(state, rollout, now)
+    yield from unproven.overruled(rollout)
+    if not rollout.is_paused and not rollout.is_hooked:
+        yield _watch(state, rollout, now)
+    yield from unproven.irreversible(state, rollout)
+
+
+def _watch(state: EndpointState, rollout: Rollout, now: float) -> str:
     left = seconds(rollout.hold.left_at(now) if rollout.hold else 0.0)
     name = short(rollout.revision)
-    back = f"; if it fails, {short(state.previous)} comes back" if state.previous else ""
     if rollout.hold is not None and rollout.hold.since is None:
         return f"The watch over {name} stands still at {left} left: not all its groups are ready."
+    has_gates = not rollout.is_overruled and bool(rollout.settings.gates.names(WHOLE_PCT))
+    what = "it or one of its gates fails" if has_gates else "it fails"
+    has_way_back = bool(state.previous) and not rollout.irreversible
+    back = f"; if {what}, {short(state.previous)} comes back" if has_way_back else ""
     return f"{name} is stable and watched for another {left}{back}."
 
 
@@ -176,9 +198,9 @@ def _watched(state: EndpointState, rollout: Rollout, now: float) -> str:
 
 
 def _groups(state: EndpointState, now: float) -> Iterator[str]:
-    """Yield what each group that should serve still lacks."""
+    """Yield what each group that should serve still lacks; a hook speaks for its own."""
     for group in state.groups:
-        if not group.is_retiring and not group.is_ready:
+        if not group.is_retiring and not group.is_ready and not group.hook:
             yield f"Group {group.id} of {short(group.revision)} {_lacks(group, state, now)}."
 
 

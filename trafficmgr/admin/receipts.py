@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from trafficmgr.controller.counts import NOTHING, ByRevision, failed
-from trafficmgr.controller.receipt import GroupFacts, Receipt, Window, iso
+from trafficmgr.controller.receipt import GroupFacts, HookFacts, Judged, Receipt, Window, iso
+from trafficmgr.core.gating import HookPhase
 from trafficmgr.core.template import short
 from trafficmgr.wire.frames import ShareCounts
 
@@ -32,10 +33,15 @@ def plain(receipt: Receipt) -> Plain:
         "started": iso(receipt.started_at),
         "seconds": _after(receipt, receipt.ended_at),
         "failed": sum(failed(share) for share in counted.values()),
+        "seen": _seen(receipt, counted),
         "failures": list(_failures(receipt, counted)),
         "revisions": list(_revisions(receipt, counted)),
         "phases": list(_phases(receipt)),
         "shares": list(_shares(receipt)),
+        "smoke": _smoke(receipt),
+        "verdicts": [_verdict(receipt, judged) for judged in receipt.verdicts],
+        "is_overruled": receipt.is_overruled,
+        "hooks": [_hook(receipt, facts) for facts in receipt.hooks],
         "groups": [_group(receipt, facts) for facts in _groups(receipt)],
         "gaps": list(receipt.gaps),
         "waits": list(_waits(receipt)),
@@ -56,6 +62,21 @@ def _moment(receipt: Receipt, at: float | None) -> Plain | None:
     if at is None:
         return None
     return {"after_s": _after(receipt, at), "at": iso(at)}
+
+
+def _seen(receipt: Receipt, counted: ByRevision) -> Plain:
+    """Return what users met of the new revision while it had weight, and the sentence on it."""
+    share, name = counted.get(receipt.revision, NOTHING), short(receipt.revision)
+    requests, bad = share.requests, failed(share)
+    if requests:
+        noun = "request was" if requests == 1 else "requests were"
+        says = f"{requests} {noun} answered by revision {name}: {bad or 'none'} failed."
+    elif share.dns:
+        noun = "answer" if share.dns == 1 else "answers"
+        says = f"{share.dns} DNS {noun} led to revision {name}; what came of it was not seen."
+    else:
+        says = f"No request was answered by revision {name}."
+    return {"requests": requests, "failed": bad, "dns_answers": share.dns, "says": says}
 
 
 def _failures(receipt: Receipt, counted: ByRevision) -> Iterator[Plain]:
@@ -122,6 +143,53 @@ def _spilled(window: Window) -> int:
     return sum(share.spilled for share in window.counted.values())
 
 
+# -- what it had to prove -------------------------------------------------------------------------
+
+
+def _smoke(receipt: Receipt) -> Plain | None:
+    facts = receipt.smoke
+    if facts is None:
+        return None
+    return {
+        "phase": facts.phase.value,
+        "leg": facts.asked,
+        "legs": facts.legs,
+        "note": facts.note,
+    }
+
+
+def _verdict(receipt: Receipt, judged: Judged) -> Plain:
+    is_watch = judged.stage >= len(receipt.steps)
+    return {
+        **(_moment(receipt, judged.verdict.at) or {}),
+        "stage": "watch" if is_watch else f"step {judged.stage + 1}",
+        "weight_pct": judged.weight_pct,
+        "gate": judged.verdict.gate,
+        "kind": judged.verdict.kind.value,
+        "why": judged.verdict.why,
+        "numbers": judged.verdict.numbers,
+    }
+
+
+def _hook(receipt: Receipt, facts: HookFacts) -> Plain:
+    """Return how a hook went; one that an abort broke off is "cut off"."""
+    is_cut = receipt.ended_at is not None and facts.phase in {HookPhase.wanted, HookPhase.running}
+    is_timed = facts.began_at is not None and facts.ended_at is not None
+    return {
+        "name": facts.name,
+        "stage": facts.stage.value,
+        "phase": "cut off" if is_cut else facts.phase.value,
+        "group": facts.group or None,
+        "began": _moment(receipt, facts.began_at),
+        "seconds": round((facts.ended_at or 0) - (facts.began_at or 0), 3) if is_timed else None,
+        "note": facts.note,
+        "output": facts.output,
+    }
+
+
+# -- groups ---------------------------------------------------------------------------------------
+
+
 def _groups(receipt: Receipt) -> Iterator[GroupFacts]:
     yield from receipt.groups
     yield from receipt.present.values()
@@ -132,6 +200,7 @@ def _group(receipt: Receipt, facts: GroupFacts) -> Plain:
         "id": facts.id,
         "revision": short(facts.revision),
         "role": role(receipt, facts.revision),
+        "hook": facts.hook or None,
         "address": facts.address,
         "withdrawn": _moment(receipt, facts.withdrawn_at),
         "last_answered": _moment(receipt, facts.answered_at),
@@ -147,7 +216,9 @@ def _says(facts: GroupFacts) -> str:
         sentences.append("It stopped while no controller was there to see when.")
     if facts.has_clients:
         sentences.append("It stopped with clients connected; how many is not known.")
-    if facts.note:
+    if facts.hook:
+        sentences.append(f"It ran the task of hook {facts.hook}.")
+    elif facts.note:
         sentences.append(f"Its last trouble: {facts.note}")
     return " ".join(sentences)
 

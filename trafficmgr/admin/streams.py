@@ -31,11 +31,11 @@ _log = structlog.get_logger(__name__)
 
 
 async def event_lines(
-    house: House, endpoint: str | None, after: int, limit: int
+    house: House, endpoint: str | None, after: int, limit: int, *, has_checkpoints: bool
 ) -> AsyncIterator[bytes]:
     """Yield the events that are there and then those that come, a JSON document a line."""
     while True:
-        events = await house.events(endpoint, after, limit)
+        events = await house.events(endpoint, after, limit, has_checkpoints=has_checkpoints)
         if events:
             after = events[-1]["seq"]
             yield b"".join(map(_line, events))

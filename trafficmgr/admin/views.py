@@ -7,11 +7,12 @@ dashboard say the same. Every duration that is shown counts from `now`.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trafficmgr.admin import proofs, unproven
 from trafficmgr.admin.needs import unmet
 from trafficmgr.core import clocks, operator, publishing, retirement
 from trafficmgr.core.model import Group, GroupPhase, Rollout, RolloutPhase
 from trafficmgr.core.routing import PREVIEW_PREFIX
-from trafficmgr.core.schedule import step_weight_pct
+from trafficmgr.core.schedule import WHOLE_PCT, step_weight_pct
 from trafficmgr.core.state import EndpointState
 from trafficmgr.core.template import short
 from trafficmgr.wire.frames import ShareCounts
@@ -94,11 +95,27 @@ def _remarks(state: EndpointState, gaps: Mapping[str, str]) -> Iterator[str]:
     if state.table.preview is not None:
         hosts = ", ".join(PREVIEW_PREFIX + host for host in state.table.hosts)
         yield f"{hosts} reaches the candidate, {short(state.table.preview.revision)}"
+    rollout = state.rollout
+    if rollout is not None and rollout.is_undecided:
+        yield from _remarks_on(rollout)
     if state.ignored:
         yield (
             f"revision {short(state.ignored)} came during a rollout and is ignored;"
             f" `trafficmgr retry {state.name}` takes it up"
         )
+
+
+def _remarks_on(rollout: Rollout) -> Iterator[str]:
+    """Yield what makes this rollout another one than its config says."""
+    if rollout.irreversible:
+        yield (
+            f"hook {rollout.irreversible} can't be undone (reversible: false): nothing goes back by"
+            f" itself"
+        )
+    if rollout.is_overruled:
+        yield "an operator went on over what had failed; no gate decides any more"
+    elif rollout.is_waived:
+        yield "the present step waits for no gate"
 
 
 def says(state: EndpointState, now: float) -> str:
@@ -135,15 +152,24 @@ def _room(state: EndpointState) -> str:
 
 def _says_rollout(state: EndpointState, rollout: Rollout, now: float) -> str:
     name = short(rollout.revision)
-    ready, wanted = len(state.ready(rollout.revision)), clocks.candidate_groups(state, now)
     if rollout.phase is RolloutPhase.aborting:
         return (
             f"Aborting {name}: {rollout.reason}. Traffic is on {short(state.stable) or 'nothing'}."
         )
+    if rollout.question:
+        return f"{name} was paused by itself {_with_share(state)}; it waits for an answer."
+    if rollout.is_hooked or rollout.is_smoking:
+        return next(unproven.going_on(state, rollout, now))
     if rollout.phase is RolloutPhase.promoting:
         return f"Revision {name} is stable and watched for another {_left(rollout, now)}."
     if operator.standing(state) is operator.Standing.paused:
         return _says_paused(state, rollout)
+    return _says_progress(state, rollout, now)
+
+
+def _says_progress(state: EndpointState, rollout: Rollout, now: float) -> str:
+    name = short(rollout.revision)
+    ready, wanted = len(state.ready(rollout.revision)), clocks.candidate_groups(state, now)
     if rollout.step < 0:
         until = f"aborts in {rollout.deadline.left_at(now):.0f}s without progress"
         return f"Starting {name}: {ready} of {wanted} groups ready; {until}."
@@ -152,14 +178,24 @@ def _says_rollout(state: EndpointState, rollout: Rollout, now: float) -> str:
         return (
             f"{name} has {weight}, but only {ready} of {wanted} groups are ready; it can't go on."
         )
+    is_over = rollout.hold is not None and rollout.hold.left_at(now) <= 0
+    if is_over and rollout.open_gates and rollout.patience is not None:
+        left = f"for up to {rollout.patience.left_at(now):.0f}s"
+        gates = ", ".join(rollout.open_gates)
+        return f"{name} has {weight} and waits {left} for the verdict of {gates}."
     return f"{name} has {weight}, for another {_left(rollout, now)}."
 
 
 def _says_paused(state: EndpointState, rollout: Rollout) -> str:
-    name, weight_pct = short(rollout.revision), publishing.candidate_weight_pct(state)
     verb = "promote" if rollout.is_held and not rollout.is_paused else "resume"
-    what = f"with {weight_pct} % of traffic" if weight_pct else "without traffic"
-    return f"{name} is paused {what}; `trafficmgr {verb} {state.name}` lets it go on."
+    goes_on = f"`trafficmgr {verb} {state.name}` lets it go on"
+    return f"{short(rollout.revision)} is paused {_with_share(state)}; {goes_on}."
+
+
+def _with_share(state: EndpointState) -> str:
+    is_promoted = state.rollout is not None and state.rollout.phase is RolloutPhase.promoting
+    weight_pct = WHOLE_PCT if is_promoted else publishing.candidate_weight_pct(state)
+    return f"with {weight_pct} % of traffic" if weight_pct else "without traffic"
 
 
 def _left(rollout: Rollout, now: float) -> str:
@@ -197,6 +233,7 @@ def _group(group: Group, state: EndpointState, now: float) -> Plain:
         "address": group.address,
         "state": group_state(group),
         "ready": group.is_ready,
+        "hook": group.hook or None,
         "note": group.note,
         "waits": list(_waits(group, state, now)),
     }
@@ -236,10 +273,34 @@ def _rollout_now(state: EndpointState, now: float) -> Plain | None:
         "steps": len(rollout.settings.steps),
         "is_paused": rollout.is_paused,
         "is_rollback": rollout.is_rollback,
-        "weight_pct": step_weight_pct(rollout) if rollout.phase == "progressing" else 100,
+        "weight_pct": _weight_pct(rollout),
         "hold_left_s": None if hold is None else round(hold.left_at(now), 1),
         "deadline_left_s": round(rollout.deadline.left_at(now), 1),
         "reason": rollout.reason,
+        **_proofs(state, rollout, now),
+    }
+
+
+def _weight_pct(rollout: Rollout) -> int:
+    """Return the share that the revision is meant to have; none once it is given up."""
+    if rollout.phase is RolloutPhase.promoting:
+        return WHOLE_PCT
+    return step_weight_pct(rollout) if rollout.is_undecided else 0
+
+
+def _proofs(state: EndpointState, rollout: Rollout, now: float) -> Plain:
+    """Return what the revision has to prove, and what somebody has to answer."""
+    patience = rollout.patience
+    return {
+        "question": rollout.question,
+        "is_reversible": not rollout.irreversible,
+        "is_overruled": rollout.is_overruled,
+        "is_waived": rollout.is_waived,
+        "patience_left_s": None if patience is None else round(patience.left_at(now), 1),
+        "on_insufficient": rollout.settings.gates.on_insufficient.value,
+        "gates": proofs.gates(rollout),
+        "hooks": proofs.hooks(rollout, now),
+        "smoke": proofs.smoke_test(state, rollout),
     }
 
 
@@ -262,6 +323,10 @@ def _rollout(rollout: Rollout, name: str, now: float) -> Plain:
         "outcome": rollout.phase.value,
         "is_over": rollout.is_over,
         "reason": rollout.reason,
+        "question": rollout.question,
+        "is_reversible": not rollout.irreversible,
+        "is_overruled": rollout.is_overruled,
+        "hooks": proofs.hooks(rollout, now),
         "started_s_ago": round(now - rollout.started_at, 3),
         "seconds": round(ended_at - rollout.started_at, 3),
         "marks": [

@@ -79,7 +79,7 @@ def picture(found: "Examination") -> "RenderableType":
 def _checks(found: "Examination") -> "RenderableType":
     from rich.text import Text  # noqa: PLC0415  slow; `--json` does not need it
 
-    from trafficmgr.cli.show import plain_table  # noqa: PLC0415  brings in rich
+    from trafficmgr.cli.table import plain_table  # noqa: PLC0415  brings in rich
 
     table = plain_table("", "", "")
     table.show_header = False
@@ -93,7 +93,7 @@ def _behaviours(found: "Examination") -> "RenderableType":
     """Return a row for each behaviour: ok, or why not, for each runtime."""
     from rich.text import Text  # noqa: PLC0415  slow; `--json` does not need it
 
-    from trafficmgr.cli.show import plain_table  # noqa: PLC0415  brings in rich
+    from trafficmgr.cli.table import plain_table  # noqa: PLC0415  brings in rich
     from trafficmgr.runtimes.contract import BEHAVIOURS  # noqa: PLC0415  only this verb needs it
 
     table = plain_table("CAN IT", *(kind.upper() for kind in found.engines))

@@ -15,12 +15,16 @@ from trafficmgr.cli.terminal import console, show, show_json
 PATH = "/v1/events"
 
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="The last N events.")]
+Everything = Annotated[
+    bool, typer.Option("--all", help="Also what gates judge by, as it is kept every 10 s.")
+]
 
 
 def events(
     endpoint: MaybeEndpoint = None,
     *,
     follow: Follow = False,
+    everything: Everything = False,
     limit: Limit = 100,
     as_json: AsJson = False,
     state_dir: StateDir = None,
@@ -28,7 +32,7 @@ def events(
 ) -> None:
     """Show what was observed; with --follow and --json, one JSON document a line."""
     client = Client(find(state_dir, config))
-    params: Params = {"endpoint": endpoint, "limit": limit}
+    params: Params = {"endpoint": endpoint, "limit": limit, "all": 1 if everything else None}
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
             _follow(client, params, as_json=as_json)

@@ -1,8 +1,9 @@
 """The command line: one function per verb, each in a file of its own name (DESIGN 11).
 
 Exit codes: 0 done, 1 could not or was refused, 2 the config or the usage is wrong, 3 the service
-is not running, 4 `wait` ran out of time; `exec` ends with the command's own code, or with 125 if
-there is none. Whatever goes wrong is one sentence on stderr. `--json` prints the API's own data.
+is not running, 4 `wait` ran out of time, 5 what it waited for was paused by itself and asks; `exec`
+ends with the command's own code, or with 125 if there is none. Whatever goes wrong is one sentence
+on stderr. `--json` prints the API's own data.
 
 Start-up time is felt at every call, so verbs import what is heavy (rich, pydantic, aiohttp never)
 inside their functions.

@@ -8,6 +8,7 @@ from trafficmgr.core.errors import TrafficmgrError
 class ExitCode(IntEnum):
     """What the shell gets. A usage error is 2 as well; that is click's number for it.
 
+    `asks` is `wait`'s: the rollout was paused by itself, and somebody has to decide.
     `exec` ends with the command's own code, so what kept it from running needs one that commands
     do not use: 125, as docker and env(1) have it.
     """
@@ -17,6 +18,7 @@ class ExitCode(IntEnum):
     bad_config = 2
     not_running = 3
     timed_out = 4
+    asks = 5
     exec_failed = 125
 
 

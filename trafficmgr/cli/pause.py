@@ -11,5 +11,8 @@ def pause(
     state_dir: StateDir = None,
     config: Config = None,
 ) -> None:
-    """Keep the rollout where it is: no step, no deadline, until `resume` or `promote`."""
+    """Keep the rollout where it is: no step, no deadline, until `resume` or `promote`.
+
+    Gates go on judging, a hook that runs goes on, and no other is begun.
+    """
     ask("pause", endpoint, as_json=as_json, state_dir=state_dir, config=config)

@@ -18,5 +18,9 @@ def promote(
     state_dir: StateDir = None,
     config: Config = None,
 ) -> None:
-    """Take the rollout's next step now, without waiting for the hold to end."""
+    """Take the rollout's next step now: neither the hold nor a gate's verdict is waited for.
+
+    A rollout that was paused by itself goes on; if something had failed, no
+    gate decides about it any more.
+    """
     ask("promote", endpoint, {"full": full}, as_json=as_json, state_dir=state_dir, config=config)

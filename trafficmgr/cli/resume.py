@@ -11,5 +11,10 @@ def resume(
     state_dir: StateDir = None,
     config: Config = None,
 ) -> None:
-    """Let the rollout go on from where it was paused."""
+    """Let the rollout go on from where it was paused.
+
+    If it was paused by itself, a gate gets as much time again for its
+    verdict, a hook whose end nobody knows is taken as done, and if
+    something had failed, no gate decides about it any more.
+    """
     ask("resume", endpoint, as_json=as_json, state_dir=state_dir, config=config)

@@ -11,5 +11,9 @@ def retry(
     state_dir: StateDir = None,
     config: Config = None,
 ) -> None:
-    """Try the newest revision again, although it failed or was ignored."""
+    """Try the newest revision again, although it failed or was ignored.
+
+    A hook whose end nobody knows is done again; one that succeeded for this
+    revision is not.
+    """
     ask("retry", endpoint, as_json=as_json, state_dir=state_dir, config=config)

@@ -11,11 +11,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from trafficmgr.cli import show_proofs
+from trafficmgr.cli.table import INDENT, plain_table
 from trafficmgr.cli.words import SHORT, bar, brief, number, share, span
 
 Data = dict[str, Any]
-
-INDENT = (0, 0, 0, 2)
 
 PHASE_STYLE = {
     "serving": "green",
@@ -86,9 +86,12 @@ def endpoint(data: Data) -> RenderableType:
         parts.append(Text(data["says"]))
     if data.get("alarm"):
         parts.append(Text(f"ALARM: {data['alarm']}", style="bold red"))
+    rollout = data.get("rollout") or {}
+    if rollout.get("question"):
+        parts.append(Text(f"ASKS: {rollout['question']}", style="bold yellow"))
     parts += [Text(f"note: {remark}", style="dim") for remark in data.get("remarks", [])]
-    if data.get("rollout"):
-        parts.append(_rollout_now(data["rollout"]))
+    if rollout:
+        parts += [_rollout_now(rollout), *show_proofs.of_rollout(rollout)]
     if data.get("weights"):
         parts.append(weights(data))
     if data.get("groups"):
@@ -116,8 +119,11 @@ def _rollout_now(rollout: Data) -> Text:
         line.append(f"  step {rollout['step']} of {rollout.get('steps', '-')}")
     if rollout.get("weight_pct") is not None:
         line.append(f" at {share(rollout['weight_pct'])}")
-    if rollout.get("hold_left_s") is not None:
-        line.append(f"  hold {span(rollout['hold_left_s'])} left")
+    hold_left_s, patience_left_s = rollout.get("hold_left_s"), rollout.get("patience_left_s")
+    if hold_left_s == 0 and patience_left_s is not None:
+        line.append(f"  waits {span(patience_left_s)} at most for its gates")
+    elif hold_left_s is not None:
+        line.append(f"  hold {span(hold_left_s)} left")
     if rollout.get("deadline_left_s") is not None:
         line.append(f"  deadline in {span(rollout['deadline_left_s'])}")
     if rollout.get("reason"):
@@ -169,17 +175,25 @@ def groups(every: list[Data]) -> Table:
     """Return a line for each group, and below it one for each thing that it waits for."""
     table = plain_table("GROUP", "REVISION", "ADDRESS", "STATE", "READY", "NOTE")
     for one in every:
-        is_ready = bool(one.get("ready"))
-        notes = [*one.get("waits", []), *filter(None, [one.get("note")])]
+        task = [f"the task of hook {one['hook']}, no replica"] if one.get("hook") else []
+        notes = [*task, *one.get("waits", []), *filter(None, [one.get("note")])]
         table.add_row(
             str(one.get("id", "-")),
             _short(one.get("revision")),
             str(one.get("address") or "-"),
             str(one.get("state", "-")),
-            Text("yes" if is_ready else "no", style="green" if is_ready else "yellow"),
+            _is_ready(one),
             Text("\n".join(notes), style="dim"),
         )
     return table
+
+
+def _is_ready(group: Data) -> Text:
+    """Return whether a group can serve; a hook's task never does."""
+    if group.get("hook"):
+        return Text("-")
+    is_ready = bool(group.get("ready"))
+    return Text("yes" if is_ready else "no", style="green" if is_ready else "yellow")
 
 
 def _watched(image: Data) -> Text:
@@ -233,6 +247,8 @@ def _rollout(data: Data) -> RenderableType:
     )
     if data.get("reason"):
         head.append(f"  {data['reason']}", style="yellow")
+    if data.get("question"):
+        head.append(f"  ASKS: {data['question']}", style="bold yellow")
     marks = plain_table(">", "", ">")
     marks.show_header = False
     for mark in data.get("marks", []):
@@ -242,15 +258,6 @@ def _rollout(data: Data) -> RenderableType:
 
 
 # -- helpers --------------------------------------------------------------------------------------
-
-
-def plain_table(*headers: str) -> Table:
-    """Return an empty table without lines; a header that begins with ">" is aligned right."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for header in headers:
-        justify: Any = "right" if header.startswith(">") else "left"
-        table.add_column(header.removeprefix(">"), justify=justify)
-    return table
 
 
 def _short(revision: str | None) -> str:

@@ -11,7 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from trafficmgr.cli.show import INDENT, PHASE_STYLE, plain_table
+from trafficmgr.cli.show import PHASE_STYLE
+from trafficmgr.cli.table import INDENT, plain_table
 from trafficmgr.cli.words import brief, size
 
 Data = dict[str, Any]
@@ -44,12 +45,11 @@ def groups(data: Data) -> RenderableType:
 
 
 def _group(data: Data) -> RenderableType:
-    is_ready = bool(data.get("ready"))
     address = f"{data.get('address') or '-'}:{data.get('port', '-')}"
     head = Text.assemble(
         (str(data.get("id", "-")), "bold"),
         f"  {data.get('revision', '-')}  {address}  {data.get('state', '-')}  ",
-        ("ready", "green") if is_ready else ("not ready", "yellow"),
+        _stands(data),
         f"  restart {data.get('restart', '-')}",
     )
     parts: list[RenderableType] = [*_notes(data), _containers(data.get("containers", []))]
@@ -59,6 +59,13 @@ def _group(data: Data) -> RenderableType:
     if data.get("events"):
         parts.append(_events(data["events"]))
     return Group(head, *(Padding(part, INDENT, expand=False) for part in parts))
+
+
+def _stands(data: Data) -> tuple[str, str]:
+    """Return whether a group can serve, or that it never will."""
+    if data.get("hook"):
+        return f"the task of hook {data['hook']}", "cyan"
+    return ("ready", "green") if data.get("ready") else ("not ready", "yellow")
 
 
 def _notes(data: Data) -> Iterator[Text]:

@@ -11,7 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from trafficmgr.cli.show import INDENT, PHASE_STYLE, plain_table
+from trafficmgr.cli import show_proofs
+from trafficmgr.cli.show import PHASE_STYLE
+from trafficmgr.cli.table import INDENT, plain_table
 from trafficmgr.cli.words import number, share, span
 
 Data = dict[str, Any]
@@ -24,6 +26,7 @@ def receipt(data: Data) -> RenderableType:
     parts: list[RenderableType] = [_failures(data), _revisions(data), _phases(data)]
     if data.get("shares"):
         parts.append(_shares(data))
+    parts += show_proofs.of_receipt(data)
     if data.get("groups"):
         parts.append(_groups(data))
     parts += [Text(f"not measured: {gap}", style="yellow") for gap in data.get("gaps", [])]
@@ -50,6 +53,8 @@ def _failures(data: Data) -> RenderableType:
     failed = data.get("failed", 0)
     noun = "request" if failed == 1 else "requests"
     head = Text(f"{number(failed)} {noun} failed", style="red" if failed else "green")
+    if data.get("seen"):
+        head.append(f"\n{data['seen'].get('says', '')}", style="bold")
     causes = plain_table("", "", ">")
     causes.show_header = False
     for one in data.get("failures", []):

@@ -1,5 +1,8 @@
 """`trafficmgr wait`: until it is decided whether the newest revision serves; for pipelines.
 
+A rollout that was paused by itself ends the waiting, too: until somebody answers its question it is
+decided by nobody, and a pipeline that waits for its time-out hides that.
+
 It looks at what the service knows. A tag that was pushed a moment ago is news to the service with
 its next look at the registry (`update.every`) and not before.
 """
@@ -34,16 +37,28 @@ def wait(
     state_dir: StateDir = None,
     config: Config = None,
 ) -> None:
-    """Wait until no rollout is under way: 0 if the newest revision serves, 1 if it failed."""
+    """Wait until no rollout is under way: 0 if the newest revision serves, 1 if it failed.
+
+    Ends with 5 if the rollout was paused by itself (a gate without a
+    verdict, a hook whose end nobody knows, a failure after a hook that
+    can't be undone), with 4 when the time is over.
+    """
     timeout_s = _seconds(timeout)
     client = Client(find(state_dir, config))
     state = _decided(client, endpoint, timeout_s)
     kept = client.get("/v1/receipts", {"endpoint": endpoint, "limit": 1})
     receipt = kept[-1] if kept else None
+    question = asks(state)
     if as_json:
         show_json({"endpoint": state, "receipt": receipt})
-    else:
+    elif not question:
         print(_says(state, receipt))
+    if question:
+        raise CliError(
+            f"{endpoint} is not decided: its rollout was paused by itself. {question} Each is typed"
+            f" like `trafficmgr abort {endpoint}`.",
+            ExitCode.asks,
+        )
     for one in state.get("quarantined", []):
         if one["revision"] == state["newest"]:
             raise CliError(f"Revision {one['revision']} of {endpoint} failed: {one['reason']}.")
@@ -52,13 +67,13 @@ def wait(
 
 
 def _decided(client: Client, endpoint: str, timeout_s: float) -> dict[str, Any]:
-    """Return the endpoint's status once the newest revision serves or was given up."""
+    """Return the endpoint's status once the newest revision serves, was given up, or asks."""
     give_up_at = time.monotonic() + timeout_s
     while True:
         state: dict[str, Any] = only(client.get("/v1/status"), endpoint)["endpoints"][0]
         if state.get("phase") == "removed":
             raise CliError(f"{endpoint} was removed; there is nothing to wait for.")
-        if is_decided(state):
+        if is_decided(state) or asks(state):
             return state
         if time.monotonic() >= give_up_at:
             raise CliError(
@@ -73,6 +88,11 @@ def is_decided(state: dict[str, Any]) -> bool:
     given_up = [one["revision"] for one in state.get("quarantined", [])]
     is_known = state.get("newest") is not None
     return is_known and not state.get("rollout") and state["newest"] in {state["stable"], *given_up}
+
+
+def asks(state: dict[str, Any]) -> str:
+    """Return the question of a rollout that was paused by itself; "" if there is none."""
+    return str((state.get("rollout") or {}).get("question") or "")
 
 
 def _says(state: dict[str, Any], receipt: dict[str, Any] | None) -> str:

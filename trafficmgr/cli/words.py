@@ -55,11 +55,11 @@ def bar(per_cent: float, width: int = 12) -> str:
 def brief(value: Any) -> str | None:  # noqa: ANN401  JSON
     """Return a value of an event in a few characters, or None if it can't be said in a few.
 
-    Hashes are shortened; of an object with an id the id is said.
+    Hashes are shortened; of an object with an id the id is said, of a verdict whose it is and why.
     """
     match value:
-        case str():
-            return _shortened(value)
+        case str(text) | {"id": str(text)}:
+            return _shortened(text)
         case bool() | int():
             return str(value).lower()
         case float():
@@ -67,8 +67,8 @@ def brief(value: Any) -> str | None:  # noqa: ANN401  JSON
         case list():
             words = [brief(one) for one in value]
             return None if None in words else ",".join(word for word in words if word)
-        case {"id": str(name)}:
-            return _shortened(name)
+        case {"gate": str(gate), "kind": str(kind), "why": str(why)}:
+            return f"{gate} {kind} ({why})"
         case _:
             return None
 

@@ -1,6 +1,6 @@
 """What must hold between the parts of a file: hosts and zones, addresses, the pool.
 
-What must hold inside a group is in `checks_group`.
+What must hold inside a group is in `checks_group`; what its gates and hooks need in `checks_gates`.
 
 Each check reads a file whose shape is right, and yields faults with a way to act. `broken` has
 the top-level keys that had to be left out because their shape is wrong: a check that needs one of
@@ -10,7 +10,7 @@ them keeps quiet, so that nobody is sent after a consequence of an error that is
 import ipaddress
 from collections.abc import Iterator
 
-from trafficmgr.config import checks_group, pools
+from trafficmgr.config import checks_gates, checks_group, pools
 from trafficmgr.config.document import Loc
 from trafficmgr.config.settings import Address
 from trafficmgr.config.shape import EndpointShape, FileShape, ZoneShape
@@ -28,7 +28,10 @@ def faults_of(file: FileShape, broken: frozenset[str]) -> Iterator[Fault]:
     for name, endpoint in file.endpoints.items():
         secrets = None if "secrets" in broken else tuple(file.secrets)
         yield from checks_group.faults_of(name, endpoint, secrets)
+        yield from checks_gates.faults_of(name, endpoint)
         yield from _published(name, endpoint, file, broken)
+        if not broken & {"listen"}:
+            yield from _smoke(name, endpoint, file)
     yield from _hosts(file, broken)
     if not broken & {"address_pool", "runtime"}:
         yield from _pool(file)
@@ -184,6 +187,15 @@ def _published(
             " for other machines, which can't reach them"
         )
         yield Fault(loc, text, "write publish: proxy, or let DNS listen on loopback only")
+
+
+def _smoke(name: str, endpoint: EndpointShape, file: FileShape) -> Iterator[Fault]:
+    """Yield a fault if smoke has no way to the preview; with `proxy` that is said already."""
+    if endpoint.rollout.smoke is None or endpoint.publish == "proxy" or file.listen.http:
+        return
+    text = f'"smoke" of endpoint "{name}" asks through the proxy, which listens nowhere'
+    loc: Loc = ("endpoints", name, "rollout", "smoke")
+    yield Fault(loc, text, 'add listen: {http: ["127.0.0.1:8080"]}', on_key=True)
 
 
 def _is_wildcard(address: Address) -> bool:

@@ -37,6 +37,7 @@ _HINTS = {
     "mapping values are not allowed": 'put a value that contains ": " in quotes',
     "could not find expected ':'": 'write ":" and a space after the key',
     "expected <block end>": "indent it like the lines that it belongs with",
+    "but got '?'": "put a value that contains ? in quotes",
     "expected ',' or": "close the bracket, or write a comma",
     "expected alphabetic": "put a value that starts with & or * in quotes",
     "cannot start any token": "put the value in quotes",

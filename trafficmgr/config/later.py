@@ -9,14 +9,12 @@ LATER_KEYS: dict[str, frozenset[str]] = {
     "ListenShape": frozenset({"admin"}),
     "ZoneShape": frozenset({"records_file", "records"}),
     "RegistryShape": frozenset({"webhook", "signatures", "rate_limit", "ca_file"}),
-    "EndpointShape": frozenset(
-        {"routing", "targets", "health", "affinity", "tls", "multivalue", "signatures"}
-    ),
+    "EndpointShape": frozenset({"routing", "targets", "health", "tls", "multivalue", "signatures"}),
     "ContainerShape": frozenset({"startup"}),
     "UpdateShape": frozenset(
         {"schedule", "cron", "freeze", "tags", "match", "webhook", "signatures"}
     ),
-    "RolloutShape": frozenset({"gates", "compare", "freeze", "schedule", "approval"}),
+    "RolloutShape": frozenset({"freeze", "schedule", "approval"}),
     "DrainShape": frozenset({"tcp"}),
 }
 """Shape -> keys that belong there one day."""
@@ -26,6 +24,7 @@ LATER_VALUES: dict[str, frozenset[str]] = {
     "kind": frozenset({"kubernetes"}),
     "rootfs": frozenset({"image"}),
     "policy": frozenset({"semver", "newest", "tag", "pattern"}),
+    "affinity": frozenset({"cookie", "header"}),
 }
 """Key -> values that it will take one day."""
 
@@ -44,6 +43,10 @@ ELSEWHERE: dict[str, str] = {
     "success_threshold": 'did you mean "rise"?',
     "grace_period": 'did you mean "stop_grace"?',
     "lifecycle": 'did you mean "pre_stop"?',
+    "analysis": 'did you mean "gates"?',
+    "success_rate": "write the share that may fail: max_error_rate: 1%",
+    "session_affinity": 'did you mean "affinity"?',
+    "sticky": 'did you mean "affinity"?',
     "secure_value": "write the value to a file and name it: value_from: {file: ...}",
 }
 """Unknown keys that people do write, and what to do instead. Read without regard to case and
@@ -60,6 +63,18 @@ NOT_HERE: dict[tuple[str, str], str] = {
     ("PreStopShape", "tcp"): "opening a connection stops nothing: write exec: or http:",
     ("ContainerShape", "restart"): "it belongs to the group: all its containers have the same",
     ("ContainerShape", "volumes"): "volumes belong to the group; here they are mounts:",
+    **{
+        ("CheckShape", kind): f"it belongs to a probe: probe: {{{kind}: {check}}}"
+        for kind, check in (("tcp", "{}"), ("exec", "{command: [./check]}"))
+    },
+    ("CheckShape", "container"): "it belongs to the exec of a probe, inside of probe:",
+    ("JsonCheckShape", "path"): "write the whole address into url:, what to compare into json:",
+    ("AfterHookShape", "reversible"): "nothing goes back after it: remove it",
+    **{
+        ("SmokeShape", key): f"it belongs to a request: requests: [{{path: /, {key}: ...}}]"
+        for key in ("status", "body")
+    },
+    ("SmokeShape", "path"): "it belongs to a request: requests: [{path: /}]",
 }
 """(Shape, unknown key) -> what to do, where the nearest key would mislead."""
 

@@ -22,8 +22,8 @@ from trafficmgr.config.wording import Fault, fault_of, where
 
 __all__ = ["ConfigError", "bytes_of", "load"]
 
-UNCHECKED = frozenset({"ttl", "ttl_grace", "update", "rollout", "drain"})
-"""Keys of an endpoint that no check asks for: without them the rest can still be checked."""
+UNCHECKED = frozenset({"ttl", "ttl_grace", "update", "rollout", "drain", "affinity"})
+"""Keys of an endpoint without which the rest can still be checked: their defaults break nothing."""
 
 
 def load(path: Path, data: bytes | None = None) -> Settings:

@@ -1,8 +1,8 @@
 """What every mapping of the YAML file has in common, and the short forms that people write.
 
-A mapping refuses unknown keys, and the text under a key is its documentation. Two helpers are for
+A mapping refuses unknown keys, and the text under a key is its documentation. Some helpers are for
 what pydantic has no word for: a mapping of which exactly one key says what is meant (`chosen`), and
-a value that may stand alone in place of a mapping (`or_alone`).
+a value that may stand alone in place of a mapping (`or_alone`, `or_switch`).
 """
 
 from typing import Any
@@ -52,6 +52,13 @@ def or_alone(key: str) -> Any:  # noqa: ANN401  what pydantic's BeforeValidator 
         return value if isinstance(value, dict) else {key: value}
 
     return read
+
+
+def or_switch(value: object) -> object:
+    """Take `true` for a mapping that has nothing written, and `false` for none."""
+    if isinstance(value, bool):
+        return {} if value else None
+    return value
 
 
 class AlsoAlone:

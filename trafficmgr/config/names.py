@@ -1,4 +1,4 @@
-"""Names and addresses, as people write them: hosts, mailboxes, images, users, listen addresses.
+"""Names and addresses, as people write them: hosts, URLs, mailboxes, images, users, listeners.
 
 Each function takes what the YAML file has, returns it normalised, and raises `UnfitError` with
 what to write instead.
@@ -7,6 +7,7 @@ what to write instead.
 import ipaddress
 import re
 from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 from trafficmgr.config.problems import UnfitError
 from trafficmgr.config.settings import Address
@@ -27,6 +28,7 @@ _LAST_ID = 2**31 - 1
 """What docker takes; the kernel knows more, and 4294967295 means nobody at all."""
 _SECRET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_URL_HINT = "write a whole one, such as http://127.0.0.1:9090/path"
 _ENGINE_HINT = "write unix:///var/run/docker.sock, or tcp://host:port"
 
 
@@ -129,6 +131,35 @@ def ip(value: object) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         raise UnfitError("is not an IP address", 'write one such as "192.0.2.10"') from None
+
+
+def url(value: object) -> str:
+    """Return the URL of an HTTP request, without a user, a password or a fragment."""
+    text = _text(value, "is not a URL", _URL_HINT)
+    parts = _split(text)
+    if parts.scheme not in {"http", "https"}:
+        raise UnfitError("is not a URL of http or https", _URL_HINT)
+    if not parts.hostname:
+        raise UnfitError("has no host", _URL_HINT)
+    if "@" in parts.netloc:
+        hint = "leave it out: what is in the config is journaled and shown"
+        raise UnfitError("has a user or a password in it", hint)
+    if parts.fragment:
+        raise UnfitError("has a #, which no request carries", f"write {text.partition('#')[0]}")
+    if not text.isascii() or " " in text:
+        raise UnfitError("has characters that a request can't carry", "write them as %20 and so on")
+    return text
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        has_port = parts.port != 0
+    except ValueError:
+        raise UnfitError("is not a URL", _URL_HINT) from None
+    if not has_port:
+        raise UnfitError("has a port that does not exist", "write a port from 1 to 65535")
+    return parts
 
 
 def docker_host(value: object) -> str:

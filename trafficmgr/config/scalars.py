@@ -1,4 +1,4 @@
-"""What a single value of the YAML file takes: text, numbers, durations, names, paths.
+"""What a single value of the YAML file takes: text, numbers, durations, names, paths, patterns.
 
 Each kind is a type for pydantic: how it is read, and how the JSON Schema shows it. Reading names
 and units is done in `names` and `units`; what is too small for those is here.
@@ -6,6 +6,8 @@ and units is done in `names` and `units`; what is too small for those is here.
 
 import os
 import posixpath
+import re
+import warnings
 from typing import Annotated
 
 from pydantic import Field, PlainValidator, WithJsonSchema
@@ -13,6 +15,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from trafficmgr.config import names, pools, units
 from trafficmgr.config.problems import UnfitError
 from trafficmgr.config.settings import Address
+from trafficmgr.core.counted import BOUNDS_S
 
 MAX_WORKERS = 256
 ALL_PCT = 100
@@ -102,6 +105,41 @@ def _argument(value: object) -> str:
     raise UnfitError("is not text", 'write it in quotes: "{written}"')
 
 
+def _json_path(value: object) -> str:
+    """Return the way to a value in JSON: keys and indices with dots between."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise UnfitError("is not a path in JSON", "write it with dots: data.result.0.value.1")
+    plain = re.sub(r"\[[\"']?([^\]\"']*)[\"']?\]", r".\1", value).lstrip("$.")
+    if plain != value or "" in value.split("."):
+        fitting = ".".join(filter(None, plain.split("."))) or "data.result.0.value.1"
+        raise UnfitError("is not keys with dots between", f"write {fitting}")
+    return value
+
+
+def _pattern(value: object) -> str:
+    """Return a regular expression that compiles, and that means one thing only."""
+    text = _argument(value)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # of what has two meanings, as "[[a]"
+            re.compile(text)
+    except (re.error, FutureWarning, OverflowError, RecursionError) as error:
+        hint = "write it as Python reads it; \\ before a character takes it as it is"
+        raise UnfitError(f"is not a regular expression: {error}", hint) from None
+    return text
+
+
+def _latency(value: object) -> float:
+    """Return a limit that can be judged by what workers count."""
+    seconds, most_s = units.positive_duration(value), BOUNDS_S[-1]
+    if seconds > most_s:
+        most = units.shown(most_s)
+        raise UnfitError(
+            f"is more than {most}, above which answers are not told apart", f"write {most} or less"
+        )
+    return seconds
+
+
 def _weight(value: object) -> int:
     if value == ALL_PCT:
         raise UnfitError("is 100", "remove this step: 100 comes by itself after the last one")
@@ -118,6 +156,15 @@ Duration = Annotated[
 PositiveDuration = Annotated[
     float, PlainValidator(units.positive_duration), _text("10s", pattern=units.DURATION_PATTERN)
 ]
+Interval = Annotated[
+    float, PlainValidator(units.interval), _text("30s", pattern=units.DURATION_PATTERN)
+]
+Latency = Annotated[float, PlainValidator(_latency), _text("400ms", pattern=units.DURATION_PATTERN)]
+_SHARE = WithJsonSchema(
+    {"type": ["string", "number"], "pattern": units.SHARE_PATTERN, "examples": ["1%"]}
+)
+Share = Annotated[float, PlainValidator(units.share), _SHARE]
+Alpha = Annotated[float, PlainValidator(units.alpha), _SHARE]
 Ttl = Annotated[int, PlainValidator(units.ttl), _text("10s", pattern=units.DURATION_PATTERN)]
 Size = Annotated[int, PlainValidator(units.size), _text("256MiB", pattern=units.SIZE_PATTERN)]
 Name = Annotated[str, PlainValidator(names.name), _text("web", pattern=names.NAME_PATTERN)]
@@ -145,6 +192,9 @@ User = Annotated[
     PlainValidator(names.user),
     WithJsonSchema({"type": ["string", "integer"], "examples": ["1000:1000"]}),
 ]
+Url = Annotated[str, PlainValidator(names.url), _text("http://127.0.0.1:9090/path")]
+JsonPath = Annotated[str, PlainValidator(_json_path), _text("data.result.0.value.1")]
+Pattern = Annotated[str, PlainValidator(_pattern), _text("Hello, .*")]
 UrlPath = Annotated[str, PlainValidator(_url_path), _text("/healthz")]
 Argument = Annotated[str, PlainValidator(_argument), _text("--verbose")]
 Variable = Annotated[str, PlainValidator(_variable), _text("GREETING")]
@@ -162,6 +212,9 @@ Workers = Annotated[
 ]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535, examples=[8080])]
 Count = Annotated[int, Field(strict=True, ge=1, le=1000, examples=[2])]
+Requests = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000, examples=[100])]
+Status = Annotated[int, Field(strict=True, ge=100, le=599, examples=[200])]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False, examples=[0.01])]
 Weight = Annotated[
     int,
     PlainValidator(_weight),

@@ -107,6 +107,8 @@ def _tidied(node: Any) -> Any:  # noqa: ANN401  JSON
         tidy = {**kinds[0], **tidy}
     if tidy.get("pattern") == units.DURATION_PATTERN and "default" in tidy:
         tidy["default"] = units.shown(tidy["default"])
+    if tidy.get("pattern") == units.SHARE_PATTERN and "default" in tidy:
+        tidy["default"] = units.shown_share(tidy["default"])
     return tidy
 
 

@@ -74,6 +74,8 @@ class EndpointShape(Shape):
     """How much longer than the TTL a withdrawn address is still served."""
     publish: Literal["proxy", "groups"] = "proxy"
     """What DNS answers: the proxy's address, or the groups' own."""
+    affinity: Literal["none", "client"] = _ENDPOINT["affinity"].value
+    """What a client is known by that stays with its revision: `client` is by its address."""
     port: Port | None = None
     """The container port that gets the traffic; by default the only one."""
     group: Annotated[

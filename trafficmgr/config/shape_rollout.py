@@ -9,6 +9,8 @@ from trafficmgr.config import units
 from trafficmgr.config.mapping import Shape, defaults
 from trafficmgr.config.problems import UnfitError
 from trafficmgr.config.scalars import Duration, Flag, PositiveDuration, Weight
+from trafficmgr.config.shape_gates import GatesShape
+from trafficmgr.config.shape_hooks import HooksShape, SmokeShape
 from trafficmgr.core.model import EndpointSettings, Step
 
 _ENDPOINT = defaults(EndpointSettings)
@@ -103,6 +105,14 @@ class RolloutShape(Shape):
     """How long a promoted revision is watched and goes back by itself if it fails."""
     keep_previous: Duration = _ENDPOINT["keep_previous_s"]
     """How long the revision before is kept warm, for an instant undo."""
+    gates: Annotated[GatesShape, Field(examples=[{"compare": True}])] = GatesShape()
+    """What each step, and the watch after promotion, must pass; by default nothing."""
+    hooks: Annotated[
+        HooksShape, Field(examples=[{"before": [{"name": "migrate", "command": ["./migrate"]}]}])
+    ] = HooksShape()
+    """What is done once for each new revision, around its rollout."""
+    smoke: Annotated[SmokeShape | None, Field(examples=[{"requests": [{"path": "/"}]}])] = None
+    """Requests to the preview that must be answered as they should before any step."""
 
     @model_validator(mode="after")
     def _is_of_one_strategy(self) -> Self:

@@ -8,7 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from trafficmgr.config import checks, checks_group
+from trafficmgr.config import checks, checks_group, translate_gates
 from trafficmgr.config.settings import (
     EndpointConfig,
     RegistrySettings,
@@ -38,7 +38,14 @@ from trafficmgr.config.shape_group import (
     VolumeShape,
 )
 from trafficmgr.config.shape_rollout import RolloutShape
-from trafficmgr.core.model import CandidateReplicas, EndpointSettings, OnNewer, Publish, Step
+from trafficmgr.core.model import (
+    Affinity,
+    CandidateReplicas,
+    EndpointSettings,
+    OnNewer,
+    Publish,
+    Step,
+)
 from trafficmgr.core.routing import Zone
 from trafficmgr.core.template import (
     ContainerTemplate,
@@ -128,6 +135,10 @@ def _endpoint(name: str, shape: EndpointShape, *, fence_s: float, folder: Path) 
         drain_websocket_s=drain.websocket,
         fence_s=fence_s,
         max_revisions=shape.max_revisions,
+        affinity=Affinity(shape.affinity),
+        gates=translate_gates.gates_of(shape, folder),
+        hooks=translate_gates.hooks_of(shape),
+        smoke=translate_gates.smoke_of(rollout.smoke),
     )
 
 

@@ -1,8 +1,9 @@
-"""Durations and sizes, as people write them: `10s`, `1m30s`, `256MiB`.
+"""Durations, sizes and shares, as people write them: `10s`, `1m30s`, `256MiB`, `1%`.
 
 A bare number is refused, because its unit would be a guess (nginx reads seconds, HAProxy
 milliseconds, Argo CD Image Updater once read milliseconds where everybody meant seconds). Only 0
-needs no unit. Every function raises `UnfitError`.
+needs no unit. A share may be per cent or a number below 1; a bare 1 could be either, and is
+refused. Every function raises `UnfitError`.
 """
 
 import re
@@ -28,11 +29,16 @@ BYTES = {
 MAX_TTL_S = 2**31 - 1
 """RFC 2181 section 8: a TTL is a number of 31 bits."""
 
+MAX_ALPHA = Decimal("0.5")
+"""More than this would condemn a good release rather than spare it."""
+
 _PART = r"(\d{1,12}(?:\.\d{1,6})?)"
 DURATION_PATTERN = r"^(0|(\d+(\.\d+)?(d|h|m(?!s)|s|ms))+)$"
 SIZE_PATTERN = r"^\d+(\.\d+)? ?([KMGT]i?)?B$"
+SHARE_PATTERN = r"^\d{1,3}(\.\d{1,9})? ?%?$"
 _DURATION_PART = re.compile(_PART + r"(ms|[dhms])")
 _SIZE = re.compile(_PART + r"\s*([A-Za-z]*)", re.ASCII)
+_SHARE = re.compile(r"(\d{1,12}(?:\.\d{1,17})?)\s*(%?)", re.ASCII)
 
 
 def duration(value: object) -> float:
@@ -53,6 +59,28 @@ def positive_duration(value: object) -> float:
     if seconds == 0:
         raise UnfitError("is zero, which would never pause", "write at least 1ms")
     return seconds
+
+
+def interval(value: object) -> float:
+    """Return the seconds of a duration of at least one."""
+    seconds = duration(value)
+    if seconds < 1:
+        raise UnfitError("is shorter than a second", "write at least 1s")
+    return seconds
+
+
+def share(value: object) -> float:
+    """Return the part of 1 that `1%`, `0.5%` or `0.01` is; neither nothing nor all."""
+    return float(_share(value))
+
+
+def alpha(value: object) -> float:
+    """Return a bound on false alarms: a share of at most a half."""
+    part = _share(value)
+    if part > MAX_ALPHA:
+        hint = "write 1% for at most one good release in a hundred"
+        raise UnfitError("would condemn more than half of all good releases", hint)
+    return float(part)
 
 
 def ttl(value: object) -> int:
@@ -99,6 +127,33 @@ def shown_size(size_bytes: int) -> str:
     fitting = [(worth, unit) for unit, worth in BYTES.items() if size_bytes % worth == 0]
     worth, unit = max(fitting)
     return f"{size_bytes // worth}{unit}"
+
+
+def shown_share(part: float) -> str:
+    """Return a share as a person would write it: 0.005 -> "0.5%"."""
+    return f"{(Decimal(str(part)) * 100).normalize():f}%"
+
+
+def _share(value: object) -> Decimal:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    text = f"{Decimal(str(value)):f}" if is_number else value
+    match = _SHARE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None:
+        raise UnfitError("is not a share", "write per cent, such as 1%, or a number such as 0.01")
+    number = Decimal(match[1])
+    part = number / 100 if match[2] else number
+    if part == 0:
+        raise UnfitError("is zero", "write more than 0, such as 1%")
+    if part >= 1:
+        raise UnfitError("is all there is, or more", _below_all(number, has_unit=bool(match[2])))
+    return part
+
+
+def _below_all(number: Decimal, *, has_unit: bool) -> str:
+    """Return what to write in place of too large a share: 5 was meant as per cent."""
+    if not has_unit and number < 100:  # noqa: PLR2004  per cent
+        return f"write {number}% for per cent"
+    return "write less than 100%"
 
 
 def _zero(text: str) -> float:

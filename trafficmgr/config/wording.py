@@ -57,11 +57,27 @@ _OWNERS = {
     "LivenessShape": '"liveness"',
     "PreStopShape": '"pre_stop"',
     "StepShape": "a step",
+    "GroupHttpShape": '"http"',
+    "GroupTcpShape": '"tcp"',
+    "CheckShape": "a check",
+    "JsonCheckShape": 'the "http" of a check',
+    "ProbeCheckShape": 'the "probe" of a check',
+    "AfterHookShape": "a hook",
+    "HookShape": "a hook",
+    "CallShape": 'the "http" of a hook',
+    "SmokeRequestShape": "a request",
 }
 """Shape -> what people call it, where that is not its key."""
 
 
-_NOUNS = {"containers": "container", "init_containers": "init container", "volumes": "volume"}
+_NOUNS = {
+    "containers": "container",
+    "init_containers": "init container",
+    "volumes": "volume",
+    "checks": "check",
+    "hooks": "hook",
+}
+"""Key of an endpoint -> what one of the things below it is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +201,12 @@ def _noun(loc: Loc, document: Document) -> str:
             return _named("zone", index, document.at((*loc, "name")))
         case ("secrets", str(name)):
             return f'secret "{name}"'
-        case ("endpoints", _, "group", "containers" | "init_containers" | "volumes", int(index)):
-            return _named(_NOUNS[str(loc[3])], index, document.at((*loc, "name")))
+        case (
+            ("endpoints", _, "group", str(kind), int(index))
+            | ("endpoints", _, "rollout", "gates", str(kind), int(index))
+            | ("endpoints", _, "rollout", str(kind), _, int(index))
+        ) if kind in _NOUNS:
+            return _named(_NOUNS[kind], index, document.at((*loc, "name")))
         case _:
             return ""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from trafficmgr.core.fleet import Fleet
+from trafficmgr.core.gating import HookPhase, SmokePhase, VerdictKind
 from trafficmgr.core.model import Group, GroupPhase, Rollout
 from trafficmgr.core.routing import Table
 from trafficmgr.core.state import EndpointState
@@ -26,7 +27,30 @@ class Log(Protocol):
         """Write a line that asks for attention."""
 
 
-WORRYING = {"group_ended", "rollout_aborting", "serving_least_bad", "worker_overdue"}
+WORRYING = {
+    "gate_failed",
+    "group_ended",
+    "hook_failed",
+    "hook_unknown",
+    "operator_asked",
+    "rollout_aborting",
+    "serving_least_bad",
+    "smoke_failed",
+    "worker_overdue",
+}
+
+JUDGED = {
+    VerdictKind.passed: "gate_passed",
+    VerdictKind.failed: "gate_failed",
+    VerdictKind.insufficient: "gate_undecided",
+}
+
+HOOKED = {
+    HookPhase.running: "hook_started",
+    HookPhase.succeeded: "hook_succeeded",
+    HookPhase.failed: "hook_failed",
+    HookPhase.unknown: "hook_unknown",
+}
 
 
 def write(log: Log, before: Fleet, after: Fleet) -> None:
@@ -72,6 +96,7 @@ def _known_rollouts(state: EndpointState | None) -> dict[str, Rollout]:
 def _rollouts(old: EndpointState | None, new: EndpointState) -> Iterator[Line]:
     known = _known_rollouts(old)
     for rollout in _known_rollouts(new).values():
+        yield from _proofs(known.get(rollout.id), rollout)  # why comes before what
         told = len(known[rollout.id].marks) if rollout.id in known else 0
         for mark in rollout.marks[told:]:
             pairs: dict[str, Any] = {"rollout": rollout.id, "revision": short(rollout.revision)}
@@ -80,6 +105,39 @@ def _rollouts(old: EndpointState | None, new: EndpointState) -> Iterator[Line]:
             if rollout.reason and mark is rollout.marks[-1]:
                 pairs["reason"] = rollout.reason
             yield f"rollout_{mark.what.replace(' ', '_')}", pairs
+
+
+def _proofs(old: Rollout | None, new: Rollout) -> Iterator[Line]:
+    """Yield what the revision has proven, or not: verdicts, hooks, smoke, and what it waits for."""
+    if old is new:
+        return
+    pairs: dict[str, Any] = {"rollout": new.id}
+    for verdict in new.verdicts:
+        if old is None or verdict not in old.verdicts:
+            yield JUDGED[verdict.kind], {**pairs, "gate": verdict.gate, "reason": verdict.why}
+    # one that was done for an earlier rollout of the revision is found done, and does nothing now
+    phases = {run.name: run.phase for run in (old or new).hooks}
+    for run in new.hooks:
+        if run.phase is not phases.get(run.name) and run.phase in HOOKED:
+            note = {"reason": run.note} if run.note else {}
+            yield HOOKED[run.phase], {**pairs, "hook": run.name, **note}
+    yield from _smoke(old, new, pairs)
+    if new.question and (old is None or old.question != new.question):
+        yield "operator_asked", {**pairs, "question": new.question}
+
+
+def _smoke(old: Rollout | None, new: Rollout, pairs: dict[str, Any]) -> Iterator[Line]:
+    """Yield each leg that was answered, and how."""
+    run, before = new.smoke, old.smoke if old else None
+    if run is None or run == before:
+        return
+    is_next_leg = before is not None and run.leg > before.leg
+    if is_next_leg:
+        yield "smoke_passed", {**pairs, "leg": run.leg - 1}
+    if run.phase is SmokePhase.passed:
+        yield "smoke_passed", {**pairs, "leg": run.leg}
+    elif run.phase is SmokePhase.failed:
+        yield "smoke_failed", {**pairs, "leg": run.leg, "reason": run.note}
 
 
 def _groups(old: EndpointState | None, new: EndpointState) -> Iterator[Line]:

@@ -3,7 +3,11 @@
 Counts are cumulative since a worker started and come about once a second, right after its hello,
 and just before it acknowledges a new table. A worker that ends keeps its last counts here; another
 one starts at 0. The sums begin with what the living workers say when this controller starts, and
-only grow as long as it lives. They are shown, never decided by.
+only grow as long as it lives. They are shown, never decided by: a verdict goes by what each worker
+says, not by a sum.
+
+Client buckets are in no sum and no difference: they would make each a thousand times as large, and
+who reads them reads a worker's own counts.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,6 +25,8 @@ MOST_WORKERS = 100
 their counts stay in the sums."""
 
 NOTHING = ShareCounts()
+
+_BY_CLIENT = frozenset({"clients", "failing"})
 
 
 class Ledger:
@@ -113,7 +119,10 @@ def added(one: ShareCounts, other: ShareCounts) -> ShareCounts:
 
 
 def less(now: ShareCounts, before: ShareCounts) -> ShareCounts:
-    """Return what was counted since; what is under way is no matter of since."""
+    """Return what was counted since; what is under way is no matter of since.
+
+    So its `requests` have begun since; those that ended are `finished_since`.
+    """
     grew = _combined(now, before, sub)
     return grew.but(
         failures={reason: count for reason, count in grew.failures.items() if count},
@@ -129,6 +138,8 @@ def _combined(
     """Return the counts of which each number comes of the two, whatever is counted."""
     combined: dict[str, Any] = {}
     for name in ShareCounts.__struct_fields__:
+        if name in _BY_CLIENT:
+            continue
         a, b = getattr(one, name), getattr(other, name)
         match a:
             case dict():
@@ -141,8 +152,30 @@ def _combined(
     return ShareCounts(**combined)
 
 
+def without_clients(shares: ByRevision) -> ByRevision:
+    """Return the counts without client buckets, for whoever keeps them for long."""
+    return {revision: share.but(clients={}, failing={}) for revision, share in shares.items()}
+
+
+def finished(share: ShareCounts) -> int:
+    """Return the requests of which it is counted how they ended; `failed` is a part of them.
+
+    Args:
+        share: Cumulative counts of a worker, or a sum of such; not the result of `less`.
+    """
+    return share.requests - share.in_flight - share.moved
+
+
+def finished_since(now: ShareCounts, before: ShareCounts) -> int:
+    """Return the requests that ended between two cumulative counts, whenever they began."""
+    return finished(now) - finished(before)
+
+
 def failed(share: ShareCounts) -> int:
-    """Return the requests that ended badly for the client, whoever's fault it was."""
+    """Return the requests that ended badly for the client, whoever's fault it was.
+
+    Each counts once, by what went wrong first, in the step in which it finished.
+    """
     return share.errors_5xx + sum(share.failures.values())
 
 

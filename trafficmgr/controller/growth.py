@@ -13,7 +13,8 @@ The rules:
 Everything here is pure; `now` is CLOCK_BOOTTIME. controller/receipts.py calls it.
 """
 
-from trafficmgr.controller.counts import Ledger, grown, total
+from trafficmgr.controller import proofs
+from trafficmgr.controller.counts import Ledger, grown, total, without_clients
 from trafficmgr.controller.receipt import GroupFacts, Receipt, Window, Witness, WorkerEnd, iso
 from trafficmgr.core.model import Group, GroupPhase, Rollout, RolloutPhase, Slot
 from trafficmgr.core.routing import Table
@@ -60,6 +61,7 @@ def begun(
         started_at=started_at,
         is_rollback=rollout.is_rollback,
         windows=(first,),
+        steps=tuple(step.weight_pct for step in rollout.settings.steps),
     )
     known = [slot for slot in state.slots if slot.start_id]
     return receipt.but(workers={slot.start_id: _witness(receipt, slot, ledger) for slot in known})
@@ -110,10 +112,12 @@ def is_finished(receipt: Receipt, state: EndpointState | None, now: float) -> bo
 
 
 def finished(receipt: Receipt) -> Receipt:
-    """Return the final receipt: what workers left unsaid becomes sentences."""
+    """Return the final receipt: what workers and hooks left unsaid becomes sentences."""
     for witness in receipt.workers.values():
         if sentence := _unsaid(receipt, witness):
             receipt = receipt.with_gap(sentence)
+    for index, _ in proofs.unwritten(receipt):
+        receipt = proofs.without_output(receipt, index, "nobody answered who could tell.")
     return receipt.but(is_final=True, workers={}, present={})
 
 
@@ -133,6 +137,7 @@ def _with_rollout(receipt: Receipt, rollout: Rollout, *, is_removed: bool) -> Re
     new = rollout.marks[len(receipt.marks) :]
     marks = (*receipt.marks, *(mark.but(at=receipt.wall(mark.at)) for mark in new))
     receipt = receipt.but(phase=rollout.phase, reason=rollout.reason, marks=marks)
+    receipt = proofs.followed(receipt, rollout)
     if rollout.ended_at is None:
         return receipt
     losing = {receipt.origin} if rollout.phase is RolloutPhase.completed else {receipt.revision}
@@ -177,7 +182,7 @@ def _witness(receipt: Receipt, slot: Slot, ledger: Ledger) -> Witness:
     counts = ledger.of(slot.start_id)
     if counts is None:
         return witness
-    shares = counts.endpoints.get(receipt.endpoint, {})
+    shares = without_clients(counts.endpoints.get(receipt.endpoint, {}))
     return witness.but(counts=shares, heard_at=receipt.wall(counts.at))
 
 
@@ -221,7 +226,7 @@ def _booked(receipt: Receipt, start_id: str, ledger: Ledger) -> Receipt:
         receipt = _with_witness(receipt, start_id, witness)
     if counts is None or (heard_at := receipt.wall(counts.at)) < witness.heard_at:
         return receipt
-    shares = counts.endpoints.get(receipt.endpoint, {})
+    shares = without_clients(counts.endpoints.get(receipt.endpoint, {}))
     heard = _with_witness(receipt, start_id, witness.but(counts=shares, heard_at=heard_at))
     if witness.counts is None:
         late_s = heard_at - receipt.started_at
@@ -308,6 +313,7 @@ def _facts(group: Group, receipt: Receipt) -> GroupFacts:
         id=group.id,
         revision=group.revision,
         address=group.address,
+        hook=group.hook,
         withdrawn_at=None if group.withdrawn_at is None else receipt.wall(group.withdrawn_at),
         answered_at=None if group.answered_at is None else receipt.wall(group.answered_at),
         has_clients=is_cut,

@@ -4,6 +4,10 @@
 left alone; when it is done its event is told, and only after that event was journaled is the key
 free again. A hand that can't know (the engine is away) tries again for ever and says nothing:
 unknown is not failed (promise 12).
+
+What is under way goes on until it is done, though it be wanted no more: half a start is put right
+by a stop. Calls and smoke are different. They can hang for as long as somebody else likes, so they
+are cancelled as soon as they are not wanted, and no abort waits for them.
 """
 
 import asyncio
@@ -13,18 +17,37 @@ from typing import Any, assert_never
 import structlog
 
 from trafficmgr.controller import faults
+from trafficmgr.controller.calls import Calls
 from trafficmgr.controller.ports import Clock, Supervisor, Tell, Workers
 from trafficmgr.controller.secrets import ReadSecrets
+from trafficmgr.controller.smoke import SmokeTest
 from trafficmgr.core.commands import (
     AnyCommand,
+    AskSmoke,
+    CallHook,
     PublishTable,
     RestartWorker,
     StartGroup,
     StopGroup,
 )
-from trafficmgr.core.events import GroupStartDelayed, GroupStarted, GroupStartFailed, GroupStopped
+from trafficmgr.core.events import (
+    GroupCompleted,
+    GroupEnded,
+    GroupStartDelayed,
+    GroupStarted,
+    GroupStartFailed,
+    GroupStopped,
+)
 from trafficmgr.core.routing import Table
-from trafficmgr.runtimes.contract import GroupSpec, Runtime, RuntimeFailure, RuntimeUnknownError
+from trafficmgr.core.template import RestartPolicy
+from trafficmgr.runtimes.contract import (
+    GroupSpec,
+    GroupState,
+    GroupStatus,
+    Runtime,
+    RuntimeFailure,
+    RuntimeUnknownError,
+)
 
 RETRY_FIRST_S = 0.5
 RETRY_LONGEST_S = 30.0
@@ -33,7 +56,7 @@ log = structlog.get_logger()
 
 
 class Hands:
-    """Carries out commands with a runtime, the workers and the supervisor."""
+    """Carries out commands with a runtime, the workers, the supervisor, and over HTTP."""
 
     def __init__(
         self,
@@ -46,6 +69,8 @@ class Hands:
         clock: Clock,
         instance: str,
         secrets: ReadSecrets,
+        calls: Calls,
+        smoke: SmokeTest,
     ) -> None:
         self._tasks = tasks
         self._runtime = runtime
@@ -55,13 +80,17 @@ class Hands:
         self._clock = clock
         self._instance = instance
         self._secrets = secrets
+        self._calls = calls
+        self._smoke = smoke
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._droppable: set[str] = set()
         self._published: dict[str, int] = {}
         self._restarted: set[str] = set()
         self._publishing = asyncio.Lock()
 
     def act(self, commands: tuple[AnyCommand, ...]) -> None:
-        """Begin everything that is wanted and not under way."""
+        """Begin everything that is wanted and not under way; drop what must not go on."""
+        self._drop_unwanted(commands)
         for command in commands:
             match command:
                 case StartGroup():
@@ -72,8 +101,27 @@ class Hands:
                     self._publish(command)
                 case RestartWorker():
                     self._restart_worker(command)
+                case CallHook():
+                    self._begin(command.key, self._calls.make(command))
+                    self._droppable.add(command.key)
+                case AskSmoke():
+                    self._begin(command.key, self._smoke.make(command))
+                    self._droppable.add(command.key)
                 case _:
                     assert_never(command)
+
+    def _drop_unwanted(self, commands: tuple[AnyCommand, ...]) -> None:
+        """Cancel the calls and the smoke that nobody wants any more.
+
+        One that is just telling its end is cancelled as well, which does no harm: it was told.
+        """
+        if not self._droppable:
+            return
+        for key in self._droppable - {command.key for command in commands}:
+            self._droppable.discard(key)
+            task = self._under_way.pop(key, None)
+            if task is not None:
+                task.cancel()
 
     def _begin(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         if key in self._under_way:
@@ -81,7 +129,11 @@ class Hands:
             return
         task = self._tasks.create_task(work, name=key)
         self._under_way[key] = task
-        task.add_done_callback(lambda _: self._under_way.pop(key, None))
+        task.add_done_callback(lambda done: self._ended(key, done))
+
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        if self._under_way.get(key) is task:  # and not another that came after a drop
+            del self._under_way[key]
 
     # -- groups -------------------------------------------------------------------------------
 
@@ -95,14 +147,39 @@ class Hands:
                 lambda unknown: self._delayed(command, unknown),
             )
         except RuntimeFailure as failure:
-            await self._tell(
-                GroupStartFailed(
-                    at=self._clock(), endpoint=endpoint, group=group, reason=str(failure)
+            # a task that is there had been started, by a controller that could not say so
+            if not command.group.hook or await self._seen(command) is None:
+                reason = str(failure)
+                now = self._clock()
+                await self._tell(
+                    GroupStartFailed(at=now, endpoint=endpoint, group=group, reason=reason)
                 )
-            )
-        else:
-            faults.passed("after start")
-            await self._tell(GroupStarted(at=self._clock(), endpoint=endpoint, group=group))
+                return
+        faults.passed("after start")
+        await self._tell(GroupStarted(at=self._clock(), endpoint=endpoint, group=group))
+        await self._tell_early_end(command)
+
+    async def _tell_early_end(self, command: StartGroup) -> None:
+        """Tell the end of a group that came before anybody could hear of it.
+
+        One that may complete can have done so while no controller was there: then this start has
+        found it completed, and the runtime, which tells each end once, says nothing.
+        """
+        if command.revision.template.restart is RestartPolicy.always:
+            return
+        status = await self._seen(command)
+        if status is not None and status.state is not GroupState.running:
+            await self._tell(_end(command, status, self._clock()))
+
+    async def _seen(self, command: StartGroup) -> GroupStatus | None:
+        """Return what the runtime sees of the group; None if it is not there."""
+        found: list[GroupStatus] = []
+
+        async def look() -> None:
+            found.extend(one for one in await self._runtime.list() if one.group == command.group.id)
+
+        await _retried(look, RuntimeUnknownError, lambda why: _log_trouble(command.key, why))
+        return next(iter(found), None)
 
     async def _start_once(self, command: StartGroup) -> None:
         """Start it with the values that its secrets have now; nobody else gets to see them."""
@@ -182,6 +259,19 @@ class Hands:
             faults.passed("before restart")
             self._supervisor.restart_worker(command.start_id)
             faults.passed("after restart")
+
+
+def _end(command: StartGroup, status: GroupStatus, now: float) -> GroupEnded | GroupCompleted:
+    endpoint, group = command.endpoint, command.group.id
+    if status.state is GroupState.exited:
+        return GroupEnded(at=now, endpoint=endpoint, group=group, reason=status.reason)
+    return GroupCompleted(
+        at=now,
+        endpoint=endpoint,
+        group=group,
+        reason=status.reason,
+        is_success=all(one.exit_code == 0 for one in status.containers),
+    )
 
 
 async def _retried(

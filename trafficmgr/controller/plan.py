@@ -1,45 +1,25 @@
 """What another config would change, key by key: pure, so that `plan` can't do anything.
 
-Keys are named as in the YAML file and values shown as one would write them. Some keys are the
-supervisor's or were given out already; they need a new `trafficmgr run`. What is in `env` may be a
-secret: that it changes is said, its values are not.
+Keys are named as in the YAML file and values shown as one would write them (`written`). Some keys
+are the supervisor's or were given out already; they need a new `trafficmgr run`. What is in `env`
+may be a secret: that it changes is said, its values are not.
+
+Nothing but the group is a revision's identity. Steps, gates, hooks and smoke count from the next
+rollout on: one that is under way keeps those that it began with.
 """
 
-import shlex
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import assert_never
 
 from trafficmgr.config.settings import EndpointConfig, RegistrySettings, Settings
-from trafficmgr.config.units import shown, shown_size
+from trafficmgr.config.units import shown
+from trafficmgr.controller.written import PLAIN, Written, source_of, written
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import Step
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.routing import Zone
-from trafficmgr.core.template import (
-    ContainerTemplate,
-    EmptyDir,
-    ExecCheck,
-    FromEnv,
-    FromFile,
-    FromSecret,
-    GroupTemplate,
-    HostPath,
-    HttpCheck,
-    Probe,
-    Resources,
-    SecretFiles,
-    TcpCheck,
-    ValueFrom,
-    revision_id,
-)
-
-Written = dict[str, str]
-"""Key -> value, both as in the file."""
+from trafficmgr.core.template import FromSecret, GroupTemplate, SecretFiles, revision_id
 
 HIDDEN = "(hidden)"
-PLAIN = "="
-"""Begins the values of variables that stand in the file, and nothing else."""
 
 
 class Changed(Noun):
@@ -195,122 +175,6 @@ def _secrets(template: GroupTemplate) -> set[str]:
     return named.union(*(one.files.values() for one in sources if isinstance(one, SecretFiles)))
 
 
-def written(config: EndpointConfig) -> Written:
-    """Return everything that can be configured about an endpoint."""
-    given = config.settings
-    return {
-        "hosts": ", ".join(given.hosts),
-        "ttl": shown(given.ttl_s),
-        "ttl_grace": shown(given.ttl_grace_s),
-        "publish": given.publish.value,
-        "port": str(given.port),
-        "group.replicas": str(given.replicas),
-        **dict(_group(given.template)),
-        "update.every": shown(config.update.every_s),
-        "rollout.steps": ", ".join(map(_step, given.steps)) or "100 % at once",
-        "rollout.candidate_replicas": given.candidate_replicas.value,
-        "rollout.on_newer": given.on_newer.value,
-        "rollout.min_ready": shown(given.min_ready_s),
-        "rollout.deadline": shown(given.deadline_s),
-        "rollout.watch": shown(given.watch_s),
-        "rollout.keep_previous": shown(given.keep_previous_s),
-        "drain.http": shown(given.drain_http_s),
-        "drain.websocket": shown(given.drain_websocket_s),
-        "max_revisions": str(given.max_revisions),
-        "fence": shown(given.fence_s),
-    }
-
-
-def _group(given: GroupTemplate) -> Iterator[tuple[str, str]]:
-    yield "group.restart", given.restart.value
-    yield from _resources("group.resources", given.resources)
-    yield "group.rootfs", given.rootfs
-    yield "group.init_containers", ", ".join(one.name for one in given.init_containers)
-    yield "group.containers", ", ".join(one.name for one in given.containers)
-    for volume in given.volumes:
-        yield f"group.volumes.{volume.name}", _volume(volume.source)
-    for init in given.init_containers:
-        yield from _container(f"group.init_containers.{init.name}", init)
-    for container in given.containers:
-        yield from _container(f"group.containers.{container.name}", container)
-
-
-def _container(key: str, given: ContainerTemplate) -> Iterator[tuple[str, str]]:
-    yield f"{key}.image", f"{given.image}:{given.tag}"
-    yield f"{key}.command", shlex.join(given.command)
-    for name, value in given.env.items():
-        yield f"{key}.env.{name}", f"{PLAIN}{value}"
-    for name, source in given.env_from.items():
-        yield f"{key}.env.{name}", _source(source)
-    yield f"{key}.ports", ", ".join(map(str, given.ports))
-    yield f"{key}.working_dir", given.working_dir
-    yield f"{key}.user", given.user
-    for mount in given.mounts:
-        yield f"{key}.mounts.{mount.path}", mount.volume + " (read only)" * mount.is_read_only
-    yield from _resources(f"{key}.resources", given.resources)
-    yield f"{key}.stop_grace", shown(given.stop_grace_s)
-    yield f"{key}.readiness", "" if given.readiness is None else _probe(given.readiness)
-    yield f"{key}.liveness", "" if given.liveness is None else _probe(given.liveness)
-    yield f"{key}.pre_stop", "" if given.pre_stop is None else _check(given.pre_stop)
-
-
-def _resources(key: str, given: Resources) -> Iterator[tuple[str, str]]:
-    yield f"{key}.cpu", "" if given.cpu is None else f"{given.cpu:g}"
-    yield f"{key}.memory", "" if given.memory_bytes is None else shown_size(given.memory_bytes)
-
-
-def _volume(source: EmptyDir | HostPath | SecretFiles) -> str:
-    match source:
-        case EmptyDir(size_bytes=None):
-            return "empty_dir"
-        case EmptyDir(size_bytes=int(size_bytes)):
-            return f"empty_dir of {shown_size(size_bytes)}"
-        case HostPath(path=path):
-            return f"host_path {path}"
-        case SecretFiles(files=files):
-            named = ", ".join(f"{file}: {secret}" for file, secret in files.items())
-            return f"secret {{{named}}}"
-    raise AssertionError(f"there is no volume like {source!r}")
-
-
-def _source(source: ValueFrom) -> str:
-    match source:
-        case FromSecret(name=name):
-            return f"from secret {name}"
-        case FromFile(path=path):
-            return f"from file {path}"
-        case FromEnv(variable=variable):
-            return f"from env {variable}"
-        case _:
-            assert_never(source)
-
-
-def _check(check: HttpCheck | TcpCheck | ExecCheck) -> str:
-    match check:
-        case HttpCheck(port=port, path=path):
-            return f"http :{port}{path}"
-        case TcpCheck(port=port):
-            return f"tcp :{port}"
-        case ExecCheck(command=command):
-            return f"exec {shlex.join(command)}"
-        case _:
-            assert_never(check)
-
-
-def _probe(probe: Probe) -> str:
-    every, timeout = shown(probe.every_s), shown(probe.timeout_s)
-    thresholds = f"rise {probe.rise}, fall {probe.fall}"
-    delay = f", after {shown(probe.initial_delay_s)}" if probe.initial_delay_s else ""
-    return f"{_check(probe.check)} every {every}, timeout {timeout}, {thresholds}{delay}"
-
-
-def _step(step: Step) -> str:
-    what = f"{step.weight_pct} %" if step.weight_pct else "preview"
-    lasts = "until `promote`" if step.pause else f"for {shown(step.hold_s)}"
-    own = "" if step.deadline_s is None else f" (deadline {shown(step.deadline_s)})"
-    return f"{what} {lasts}{own}"
-
-
 # -- the service ----------------------------------------------------------------------------------
 
 
@@ -333,7 +197,7 @@ def _service(settings: Settings) -> Written:
         "advertise": ", ".join(settings.advertise),
         "max_concurrent": str(settings.max_concurrent),
         "keep_logs": shown(settings.keep_logs_s),
-        **{f"secrets.{name}": _source(one) for name, one in settings.secrets.items()},
+        **{f"secrets.{name}": source_of(one) for name, one in settings.secrets.items()},
         **{f"zones.{zone.name}": _zone(zone) for zone in settings.zones},
         **{f"registries.{host}": _registry(one) for host, one in settings.registries.items()},
     }

@@ -6,6 +6,8 @@ as well. A group without such a probe is ready when its fronted port takes a con
 probe that failed `fall` times in a row ends the group: the core puts another in its place
 (docs/decisions/0010). What can't be known counts neither for nor against.
 
+A group that runs a hook's task serves nobody: its end is its answer, and it is not probed.
+
 Before its first probe a new group has its `initial_delay`. One that was ready already has none: a
 controller that comes back looks at once.
 """
@@ -52,7 +54,7 @@ class Prober:
             group.id: (state, group)
             for state in fleet.endpoints.values()
             for group in state.groups
-            if group.phase is GroupPhase.started and not group.is_retiring
+            if group.phase is GroupPhase.started and not group.is_retiring and not group.hook
         }
         for gone in self._probing.keys() - wanted.keys():
             self._probing.pop(gone).cancel()

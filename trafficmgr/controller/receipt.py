@@ -11,6 +11,7 @@ as sentences. How a draft grows is growth.py's to say.
 from datetime import UTC, datetime
 
 from trafficmgr.controller.counts import ByRevision, total
+from trafficmgr.core.gating import HookPhase, HookStage, SmokePhase, Verdict
 from trafficmgr.core.model import Mark, RolloutPhase
 from trafficmgr.core.noun import Noun
 
@@ -21,12 +22,14 @@ class GroupFacts(Noun):
     `withdrawn_at` is when a table without it was made (None: it never was in one), `answered_at`
     when a DNS answer carried its address for the last time (None: never), `stopped_at` when it was
     gone (None: it is still there, or `is_missed`: nobody looked). `has_clients` says that it had
-    to stop with requests or tunnels under way; how many is not known.
+    to stop with requests or tunnels under way; how many is not known. `hook` names the hook whose
+    task it ran ("": none).
     """
 
     id: str
     revision: str
     address: str
+    hook: str = ""
     withdrawn_at: float | None = None
     answered_at: float | None = None
     stopped_at: float | None = None
@@ -70,12 +73,51 @@ class Witness(Noun):
     end: WorkerEnd | None = None
 
 
+class Judged(Noun):
+    """A verdict that differed from the one before it: of which stage, and its time as ours.
+
+    `stage` is a step's index, or their count: the watch. `weight_pct` is the stage's.
+    """
+
+    stage: int
+    weight_pct: int
+    verdict: Verdict
+
+
+class HookFacts(Noun):
+    """One time that a hook was done, or not.
+
+    `began_at` is None if it was not done in this rollout. `output` is the end of what it wrote
+    (None: not asked for yet, or `is_output_lost`).
+    """
+
+    name: str
+    stage: HookStage
+    phase: HookPhase = HookPhase.waiting
+    group: str = ""
+    began_at: float | None = None
+    ended_at: float | None = None
+    note: str = ""
+    output: str | None = None
+    is_output_lost: bool = False
+
+
+class SmokeFacts(Noun):
+    """The smoke test: how many legs were asked, of how many, and how the last one ended."""
+
+    asked: int
+    legs: int
+    phase: SmokePhase
+    note: str = ""
+
+
 class Receipt(Noun, kw_only=True):
     """A rollout and everything that was measured of it.
 
     `present` are groups that run, `groups` those that are gone. `losing` are the revisions that
     must go before it is final, `settled_at` is when they had gone. `written_at` is when it was
-    kept last.
+    kept last. `steps` are the weights of its steps, `read_to` is the seq of the journal up to which
+    verdicts were taken from it. `is_overruled`: an operator went on although something had failed.
     """
 
     id: str
@@ -98,6 +140,12 @@ class Receipt(Noun, kw_only=True):
     present: dict[str, GroupFacts] = {}
     groups: tuple[GroupFacts, ...] = ()
     losing: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+    verdicts: tuple[Judged, ...] = ()
+    is_overruled: bool = False
+    hooks: tuple[HookFacts, ...] = ()
+    smoke: SmokeFacts | None = None
+    read_to: int = 0
     gaps: tuple[str, ...] = ()
 
     def wall(self, at: float) -> float:

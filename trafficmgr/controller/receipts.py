@@ -3,33 +3,47 @@
 Drafts are kept in the journal with each change and every few seconds, so that a controller that is
 killed in the middle leaves behind what it knew; the next one goes on from there. A final receipt is
 written once, whoever finishes it. Nothing here decides anything, and a journal that can't be
-written only makes the book wait.
+read or written only makes the book wait.
 """
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import inf
 from typing import Protocol
 
 import msgspec
 import structlog
 
-from trafficmgr.controller import growth
+from trafficmgr.controller import growth, proofs
 from trafficmgr.controller.counts import Ledger, failed
 from trafficmgr.controller.ports import Clock
 from trafficmgr.controller.receipt import Receipt, iso
+from trafficmgr.core.errors import TrafficmgrError
+from trafficmgr.core.events import GateJudged
 from trafficmgr.core.fleet import Fleet
+from trafficmgr.core.gating import HookRun
 from trafficmgr.core.model import Rollout
 from trafficmgr.core.state import EndpointState
 from trafficmgr.core.template import short
-from trafficmgr.journal.entries import JournalError
+from trafficmgr.journal.entries import JournalError, Stored
+from trafficmgr.runtimes.contract import RuntimeUnknownError
 
 LOOK_EVERY_S = 1.0
 """As often as workers report."""
 
 KEEP_EVERY_S = 10.0
 """What workers counted is kept at least this often while a rollout is under way."""
+
+PAGE = 1000
+"""Events read from the journal in one go."""
+
+OUTPUT_S = 5.0
+"""How long what a hook wrote may take to be had before it is asked for again."""
+
+OWED_S = 60.0
+"""How long a receipt waits for it once everything else is there."""
 
 log = structlog.get_logger()
 
@@ -59,12 +73,56 @@ class Store(Protocol):
         """Return the rollouts whose receipt is final."""
         ...
 
+    async def events(
+        self,
+        *,
+        endpoint: str | None = ...,
+        after: int = ...,
+        limit: int = ...,
+        from_end: bool = ...,
+    ) -> list[Stored]:
+        """Return journaled events in order."""
+        ...
+
+
+class Outputs(Protocol):
+    """Where is found what hooks wrote."""
+
+    async def of(self, rollout: str, hook: HookRun) -> str:
+        """Return what a hook wrote, or the end of it.
+
+        Raises:
+            RuntimeUnknownError: That can't be known now; it is asked for again.
+            TrafficmgrError: It can't be had any more; the text says why.
+        """
+        ...
+
+
+class NoOutputs(Outputs):
+    """Nothing of what hooks write is kept."""
+
+    async def of(self, rollout: str, hook: HookRun) -> str:
+        """Say so."""
+        raise TrafficmgrError(f"nobody keeps what {hook.name} of {rollout} writes.")
+
 
 class ReceiptBook:
     """The receipts of all rollouts that are under way or not settled yet, by rollout."""
 
-    def __init__(self, *, store: Store, ledger: Ledger, clock: Clock, wall: WallClock) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ledger: Ledger,
+        clock: Clock,
+        wall: WallClock,
+        outputs: Outputs | None = None,
+    ) -> None:
         self.drafts: dict[str, Receipt] = {}
+        self._outputs = outputs or NoOutputs()
+        self._read_to = 0
+        self._read_since = -inf
+        self._is_behind = True
         self._store = store
         self._ledger = ledger
         self._clock = clock
@@ -81,10 +139,14 @@ class ReceiptBook:
         drafts = [msgspec.json.decode(data, type=Receipt) for data in await self._store.drafts()]
         self.drafts = {draft.id: draft for draft in drafts}
         self._known = {*self.drafts, *await self._store.final_receipts()}
+        last = await self._store.events(limit=1, from_end=True)
+        newest = last[-1].seq if last else 0
+        self._read_to = min((draft.read_to for draft in drafts), default=newest)
 
     def look(self, fleet: Fleet) -> None:
         """Take note of the newest state."""
         before, self._fleet = self._fleet, fleet
+        self._is_behind = True
         if before is None:
             self._take_over(fleet)
         for name, state in fleet.endpoints.items():
@@ -105,11 +167,27 @@ class ReceiptBook:
                     async with asyncio.timeout(LOOK_EVERY_S):
                         await self._news.wait()
                 self._news.clear()
+                await self.catch_up()
                 self.tend()
                 await self.keep()
         finally:
             self.tend(is_last=True)
             await self.keep()
+
+    async def catch_up(self) -> None:
+        """Take over what is not in the state: verdicts, and what hooks wrote."""
+        began_at = self._clock()
+        if self._is_behind:
+            self._is_behind = False
+            try:
+                await self._read_verdicts()
+            except JournalError:  # the loop says so, and nothing can be kept either
+                self._is_behind = True
+                return
+        self._read_since = began_at
+        for draft in list(self.drafts.values()):
+            for index, hook in proofs.unwritten(draft):
+                await self._ask_output(draft.id, index, hook)
 
     def tend(self, *, is_last: bool = False) -> None:
         """Book what workers reported, and finish what has nothing more to come."""
@@ -119,7 +197,7 @@ class ReceiptBook:
         for draft in list(self.drafts.values()):
             state = self._fleet.endpoints.get(draft.endpoint)
             grown = growth.booked(draft, self._ledger)
-            if growth.is_finished(grown, state, now):
+            if growth.is_finished(grown, state, now) and not self._is_owed(grown, now):
                 self._finish(growth.finished(grown))
                 continue
             self.drafts[draft.id] = grown
@@ -131,7 +209,7 @@ class ReceiptBook:
         while self._dirty:
             name = self._dirty.pop()
             receipt = self._final.get(name) or self.drafts[name]
-            written = receipt.but(written_at=receipt.wall(self._clock()))
+            written = receipt.but(written_at=receipt.wall(self._clock()), read_to=self._read_to)
             data, is_final = msgspec.json.encode(written), receipt.is_final
             try:
                 await self._store.put_receipt(name, receipt.endpoint, data, is_final=is_final)
@@ -150,6 +228,49 @@ class ReceiptBook:
     def current(self, rollout: str) -> Receipt | None:
         """Return a receipt that is not in the journal yet as it is now."""
         return self._final.get(rollout) or self.drafts.get(rollout)
+
+    # -- what is not in the state --------------------------------------------------------------
+
+    async def _read_verdicts(self) -> None:
+        """Take every verdict from the journal that was not taken yet."""
+        while True:
+            page = await self._store.events(after=self._read_to, limit=PAGE)
+            for stored in page:
+                if stored.entry.kind == GateJudged.__name__:
+                    self._judge(stored)
+            self._read_to = page[-1].seq if page else self._read_to
+            if len(page) < PAGE:
+                return
+
+    def _judge(self, stored: Stored) -> None:
+        for draft in list(self.drafts.values()):
+            if draft.endpoint == stored.entry.endpoint:
+                self._replace(proofs.judged(draft, stored))
+
+    async def _ask_output(self, rollout: str, index: int, hook: HookRun) -> None:
+        """Ask for what a hook wrote; an engine that is away is asked again."""
+        try:
+            async with asyncio.timeout(OUTPUT_S):
+                text = await self._outputs.of(rollout, hook)
+        except (TimeoutError, RuntimeUnknownError):
+            return
+        except TrafficmgrError as error:
+            self._replace(proofs.without_output(self.drafts[rollout], index, str(error)))
+        else:
+            self._replace(proofs.with_output(self.drafts[rollout], index, text))
+
+    def _replace(self, draft: Receipt) -> None:
+        if draft is not self.drafts[draft.id]:
+            self.drafts[draft.id] = draft
+            self._dirty.add(draft.id)
+
+    def _is_owed(self, draft: Receipt, now: float) -> bool:
+        """Whether something has still to be taken over that is worth waiting for."""
+        settled_at = draft.settled_at or 0.0
+        is_all_there = draft.wall(self._read_since) >= settled_at and not any(
+            proofs.unwritten(draft)
+        )
+        return not is_all_there and draft.wall(now) < settled_at + OWED_S
 
     # -- leaves -------------------------------------------------------------------------------
 

@@ -23,22 +23,31 @@ def keep(state: EndpointState, now: float) -> EndpointState:
         return state
     live = state.live(rollout.revision)
     ready = sum(g.is_ready for g in live)
-    deadline, hold = rollout.deadline, rollout.hold
-    if ready > rollout.most_ready:
-        deadline = fresh_deadline(rollout)
+    deadline = fresh_deadline(rollout) if ready > rollout.most_ready else rollout.deadline
     available = _available(live, rollout, now)
     can_carry = capacity_pct(available, state.replicas) >= _carried_pct(rollout)
-    if hold is not None:
-        hold = hold.run(now) if can_carry and not rollout.is_paused else hold.halt(now)
+    is_proving = can_carry and not rollout.is_paused
+    hold = _run_while(rollout.hold, now, is_so=is_proving)
+    patience = _run_while(rollout.patience, now, is_so=is_proving)
     is_holding = can_carry and hold is not None and hold.left_at(now) > 0
     is_unknown = state.is_engine_away or any(g.is_unknown for g in live)
-    is_stopped = rollout.is_paused or rollout.is_held or is_unknown
-    is_fine = is_stopped or is_holding or _has_enough(state, rollout, ready)
+    is_stopped = rollout.is_paused or rollout.is_held or rollout.is_hooked or is_unknown
+    has_enough = _has_enough(state, rollout, ready) and not rollout.is_smoking
+    is_fine = is_stopped or is_holding or has_enough
     deadline = deadline.halt(now) if is_fine else deadline.run(now)
     most_ready = max(ready, rollout.most_ready)
-    if deadline is rollout.deadline and hold is rollout.hold and most_ready == rollout.most_ready:
+    is_same = deadline is rollout.deadline and hold is rollout.hold and patience is rollout.patience
+    if is_same and most_ready == rollout.most_ready:
         return state
-    return state.but(rollout=rollout.but(most_ready=most_ready, deadline=deadline, hold=hold))
+    return state.but(
+        rollout=rollout.but(most_ready=most_ready, deadline=deadline, hold=hold, patience=patience)
+    )
+
+
+def _run_while(countdown: Countdown | None, now: float, *, is_so: bool) -> Countdown | None:
+    if countdown is None:
+        return None
+    return countdown.run(now) if is_so else countdown.halt(now)
 
 
 def can_go_on(state: EndpointState, rollout: Rollout, now: float) -> bool:
@@ -102,6 +111,14 @@ def deadline_s(rollout: Rollout) -> float:
     steps = rollout.settings.steps
     own = steps[rollout.step].deadline_s if 0 <= rollout.step < len(steps) else None
     return rollout.settings.deadline_s if own is None else own
+
+
+def fresh_patience(rollout: Rollout) -> Countdown | None:
+    """Return how long the present step may wait for verdicts; None if it needs none."""
+    step, gates = rollout.settings.steps[rollout.step], rollout.settings.gates
+    if step.pause or not gates.names(step.weight_pct):
+        return None
+    return Countdown(left_s=max(gates.max_hold_s, step.hold_s))
 
 
 def hold_s(rollout: Rollout) -> float:

@@ -4,6 +4,7 @@
 out once, by its key, and answer with events.
 """
 
+from trafficmgr.core.gating import HttpCall, Smoke
 from trafficmgr.core.model import Group
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.routing import Table
@@ -63,4 +64,39 @@ class RestartWorker(Command):
         return f"restart worker {self.start_id}"
 
 
-AnyCommand = StartGroup | StopGroup | PublishTable | RestartWorker
+class CallHook(Command):
+    """Make the call of a hook: tell `HookStarted`, wait until that is journaled, then call once."""
+
+    endpoint: str
+    rollout: str
+    hook: str
+    call: HttpCall
+    revision: str
+    timeout_s: float
+
+    @property
+    def key(self) -> str:
+        """What makes two of them the same."""
+        return f"hook {self.rollout} {self.hook} {self.revision}"
+
+
+class AskSmoke(Command):
+    """Send the requests of one leg of the smoke test to the preview, by way of the workers.
+
+    Each must be answered by `revision`, whoever was asked before.
+    """
+
+    endpoint: str
+    rollout: str
+    leg: int
+    host: str
+    revision: str
+    smoke: Smoke
+
+    @property
+    def key(self) -> str:
+        """What makes two of them the same."""
+        return f"smoke {self.rollout} {self.leg}"
+
+
+AnyCommand = StartGroup | StopGroup | PublishTable | RestartWorker | CallHook | AskSmoke

@@ -4,6 +4,8 @@ An event carries `at`, the only time the core knows (seconds on CLOCK_BOOTTIME).
 `endpoint` concern that endpoint; the others concern all of them.
 """
 
+from trafficmgr.core.evidence import Evidence
+from trafficmgr.core.gating import Verdict
 from trafficmgr.core.model import EndpointSettings
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.template import Revision
@@ -179,6 +181,46 @@ class DirectClientsGone(EndpointEvent):
     group: str
 
 
+class GateJudged(EndpointEvent):
+    """A gate has another verdict on the present stage of a rollout than before."""
+
+    rollout: str
+    stage: int
+    verdict: Verdict
+
+
+class EvidenceKept(EndpointEvent):
+    """What the gates judge by, every 10 s at most: the one sample that is journaled."""
+
+    rollout: str
+    evidence: Evidence
+
+
+class HookStarted(EndpointEvent):
+    """A hook that is a call is about to be made: told before it is, so that it is made once."""
+
+    rollout: str
+    hook: str
+
+
+class HookEnded(EndpointEvent):
+    """A hook that is a call got its answer, or did not."""
+
+    rollout: str
+    hook: str
+    is_success: bool
+    reason: str = ""
+
+
+class SmokeEnded(EndpointEvent):
+    """The requests of one leg of the smoke test were answered."""
+
+    rollout: str
+    leg: int
+    is_success: bool
+    reason: str = ""
+
+
 class PromoteAsked(EndpointEvent):
     """An operator wants the next step now, or with `is_full` all steps that are left."""
 
@@ -236,6 +278,11 @@ AnyEvent = (
     | TableApplied
     | DirectClientsGone
     | LimitsApplied
+    | GateJudged
+    | EvidenceKept
+    | HookStarted
+    | HookEnded
+    | SmokeEnded
     | PromoteAsked
     | PauseAsked
     | ResumeAsked

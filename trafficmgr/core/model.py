@@ -2,6 +2,19 @@
 
 from enum import StrEnum
 
+from trafficmgr.core.evidence import Evidence
+from trafficmgr.core.gating import (
+    Gates,
+    Hook,
+    HookPhase,
+    HookRun,
+    HookStage,
+    Smoke,
+    SmokePhase,
+    SmokeRun,
+    Verdict,
+    VerdictKind,
+)
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.template import GroupTemplate
 
@@ -30,6 +43,13 @@ class Publish(StrEnum):
 
     proxy = "proxy"
     groups = "groups"
+
+
+class Affinity(StrEnum):
+    """Whether a client stays with its revision, and what a client is known by (promise 10)."""
+
+    none = "none"
+    client = "client"
 
 
 # -- what the user wants --------------------------------------------------------------------------
@@ -67,6 +87,7 @@ class EndpointSettings(Noun):
     """An endpoint as configured. A rollout keeps the settings it started with.
 
     `fence_s` is how long a worker may take to acknowledge a table before it is restarted.
+    `gates`, `hooks` and `smoke` are what a revision must prove (gating.py).
     """
 
     name: str
@@ -92,6 +113,10 @@ class EndpointSettings(Noun):
     drain_websocket_s: float = 600.0
     fence_s: float = 5.0
     max_revisions: int = 3
+    affinity: Affinity = Affinity.none
+    gates: Gates = Gates()
+    hooks: tuple[Hook, ...] = ()
+    smoke: Smoke | None = None
 
 
 # -- what there is --------------------------------------------------------------------------------
@@ -120,7 +145,8 @@ class Group(Noun):
     `is_unknown` says that it can't be known now whether it can be started (promise 12).
     `replaces` is the group that was lost and whose place it took, `restarts` how often that
     happened in this place ("" and 0: it is the first there). One that completed its work with
-    success counts as ready, but is in no table.
+    success counts as ready, but is in no table. `hook` names the hook whose task it runs ("":
+    none); such a group is no replica of its revision.
 
     Membership of the table is tracked apart from the life of the processes, because clients hold
     on to an address longer than we do (promise 1):
@@ -140,6 +166,7 @@ class Group(Noun):
     start_at: float = 0.0
     replaces: str = ""
     restarts: int = 0
+    hook: str = ""
     is_unknown: bool = False
     is_ready: bool = False
     ready_since: float | None = None
@@ -224,6 +251,11 @@ class Rollout(Noun, kw_only=True):
     `hold` runs while the candidate can carry the step; `deadline` while there is no progress.
     `is_paused` halts both, until an operator says `resume` or `promote`. `is_rollback` marks one
     that goes back to the revision before: it has no steps and is never rolled back itself.
+
+    `verdicts` are those of the present stage, and `patience` what is left of `max_hold` for them.
+    `is_waived`: an operator ended the stage, so it waits for no verdict; `is_overruled`: an
+    operator went on although a gate, a hook or smoke had failed, so none of them decides any more.
+    `question` is why it was paused by itself, and what can be done ("": it was not).
     """
 
     id: str
@@ -238,6 +270,14 @@ class Rollout(Noun, kw_only=True):
     most_ready: int = 0
     is_paused: bool = False
     is_rollback: bool = False
+    verdicts: tuple[Verdict, ...] = ()
+    patience: Countdown | None = None
+    is_waived: bool = False
+    is_overruled: bool = False
+    evidence: Evidence | None = None
+    hooks: tuple[HookRun, ...] = ()
+    smoke: SmokeRun | None = None
+    question: str = ""
     reason: str = ""
     ended_at: float | None = None
     marks: tuple[Mark, ...] = ()
@@ -252,6 +292,57 @@ class Rollout(Noun, kw_only=True):
         """Whether the health of its revision still decides about it."""
         phase = self.phase
         return phase is RolloutPhase.progressing or phase is RolloutPhase.promoting
+
+    @property
+    def stage(self) -> int:
+        """Return the number of what it is in now: -1, a step's index, or their count: the watch."""
+        is_stepping = self.phase is RolloutPhase.progressing
+        return self.step if is_stepping else len(self.settings.steps)
+
+    def hook(self, name: str) -> Hook:
+        """Return what was configured under a hook's name."""
+        return next(hook for hook in self.settings.hooks if hook.name == name)
+
+    def is_done(self, stage: HookStage) -> bool:
+        """Whether nothing is left to do of a stage of its hooks."""
+        return all(run.is_over for run in self.hooks if self.hook(run.name).stage is stage)
+
+    @property
+    def is_hooked(self) -> bool:
+        """Whether a hook is being done: it has a timeout of its own, so no other clock runs."""
+        return any(run.phase in {HookPhase.wanted, HookPhase.running} for run in self.hooks)
+
+    @property
+    def irreversible(self) -> str:
+        """Return the hook that was begun and can't be undone: nothing goes back by itself then."""
+        begun = (run.name for run in self.hooks if run.has_begun)
+        return next((name for name in begun if not self.hook(name).is_reversible), "")
+
+    @property
+    def is_smoking(self) -> bool:
+        """Whether the smoke test is being asked."""
+        return self.smoke is not None and self.smoke.phase is SmokePhase.asking
+
+    @property
+    def failed_gates(self) -> tuple[Verdict, ...]:
+        """Return the verdicts of the present stage that condemn it."""
+        return tuple(v for v in self.verdicts if v.kind is VerdictKind.failed)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a gate, a hook or smoke has condemned it, though it goes on."""
+        is_burnt = self.smoke is not None and self.smoke.phase is SmokePhase.failed
+        is_failed = any(run.phase is HookPhase.failed for run in self.hooks)
+        return bool(self.failed_gates) or is_burnt or is_failed
+
+    @property
+    def open_gates(self) -> tuple[str, ...]:
+        """Return the gates of the present step that did not pass yet, in order."""
+        if self.is_waived or self.is_overruled or self.step < 0:
+            return ()
+        weight_pct = self.settings.steps[self.step].weight_pct
+        passed = {v.gate for v in self.verdicts if v.kind is VerdictKind.passed}
+        return tuple(n for n in self.settings.gates.names(weight_pct) if n not in passed)
 
     @property
     def is_held(self) -> bool:

@@ -5,7 +5,8 @@ Each says what a move changes and nothing about when it is made: that is for the
 """
 
 from trafficmgr.core import clocks
-from trafficmgr.core.model import Countdown, Mark, Rollout, RolloutPhase
+from trafficmgr.core.gating import Gates, Hook, HookPhase, HookRun, HookStage
+from trafficmgr.core.model import Countdown, EndpointSettings, Mark, Rollout, RolloutPhase
 from trafficmgr.core.schedule import WHOLE_PCT
 from trafficmgr.core.state import EndpointState
 
@@ -34,13 +35,14 @@ def begin(
     """Give a revision the role of the candidate. Groups of it that are warm are its own."""
     if state.rollout is not None and state.rollout.phase is RolloutPhase.aborting:
         state = end(state, now, RolloutPhase.aborted, state.rollout.reason)
-    is_straight = is_rollback or not state.stable
+    settings = _asked_of(state, is_rollback=is_rollback)
     begun = state.rollouts_begun + 1
     rollout = Rollout(
         id=f"{state.name}-r{begun}",
         origin=state.stable,
         revision=revision,
-        settings=state.settings.but(steps=()) if is_straight else state.settings,
+        settings=settings,
+        hooks=tuple(_hook_run(state, revision, hook) for hook in settings.hooks),
         started_at=now,
         deadline=Countdown(left_s=state.settings.deadline_s),
         is_rollback=is_rollback,
@@ -50,13 +52,40 @@ def begin(
     return state.but(candidate=revision, previous=previous, rollout=rollout, rollouts_begun=begun)
 
 
+def _asked_of(state: EndpointState, *, is_rollback: bool) -> EndpointSettings:
+    """Return what a rollout is held to: one that nobody could be spared from has no steps."""
+    settings = state.settings
+    if state.stable and not is_rollback:
+        return settings
+    hooks = tuple(h for h in settings.hooks if h.stage is not HookStage.gate and not is_rollback)
+    return settings.but(steps=(), gates=Gates(), smoke=None, hooks=hooks)
+
+
+def _hook_run(state: EndpointState, revision: str, hook: Hook) -> HookRun:
+    """Return a hook as a rollout finds it: done for the revision before, or begun, or neither."""
+    begun = state.hooks_begun.get(revision, {})
+    if hook.name not in begun:
+        return HookRun(name=hook.name)
+    if begun[hook.name]:
+        note = "it was done for this revision before"
+        return HookRun(name=hook.name, phase=HookPhase.succeeded, began_at=0.0, note=note)
+    note = "an earlier rollout of this revision ended meanwhile"
+    return HookRun(name=hook.name, phase=HookPhase.unknown, began_at=0.0, note=note)
+
+
 def stepped(rollout: Rollout, now: float) -> Rollout:
     """Take the next step. One that pauses has no hold: only `promote` ends it."""
     taken = rollout.but(step=rollout.step + 1)
     step = taken.settings.steps[taken.step]
     hold = None if step.pause else Countdown(left_s=step.hold_s)
     what = "step" if step.weight_pct else "preview"
-    taken = taken.but(hold=hold, deadline=clocks.fresh_deadline(taken))
+    taken = taken.but(
+        hold=hold,
+        deadline=clocks.fresh_deadline(taken),
+        verdicts=(),
+        patience=clocks.fresh_patience(taken),
+        is_waived=False,
+    )
     return marked(taken, now, what, step.weight_pct)
 
 
@@ -73,6 +102,9 @@ def promote(state: EndpointState, now: float) -> EndpointState:
         phase=RolloutPhase.promoting,
         deadline=clocks.fresh_deadline(rollout),
         hold=Countdown(left_s=0.0 if is_final else settings.watch_s),
+        verdicts=(),
+        patience=None,
+        is_waived=False,
     )
     return state.but(
         stable=state.candidate,
@@ -92,7 +124,12 @@ def abort(state: EndpointState, now: float, reason: str) -> EndpointState:
     note = notes[-1] if notes else lost.note if lost is not None else ""
     reason = f"{reason} ({note})" if note else reason
     aborting = marked(rollout, now, "aborting").but(
-        phase=RolloutPhase.aborting, reason=reason, hold=None, is_paused=False
+        phase=RolloutPhase.aborting,
+        reason=reason,
+        hold=None,
+        patience=None,
+        is_paused=False,
+        question="",
     )
     if rollout.phase is RolloutPhase.promoting:
         state = state.but(stable=state.previous, previous="", last_good="")
@@ -103,10 +140,26 @@ def abort(state: EndpointState, now: float, reason: str) -> EndpointState:
     )
 
 
+def ask(state: EndpointState, now: float, question: str) -> EndpointState:
+    """Hold the rollout where it is until an operator says what shall become of it."""
+    rollout = under_way(state)
+    if rollout.question:
+        return state
+    asked = marked(rollout, now, "paused by itself")
+    return state.but(rollout=asked.but(is_paused=True, question=question))
+
+
 def end(state: EndpointState, now: float, phase: RolloutPhase, reason: str) -> EndpointState:
     """Close the book of a rollout."""
     ended = marked(under_way(state), now, phase.value).but(
-        phase=phase, reason=reason, ended_at=now, hold=None, is_paused=False
+        phase=phase,
+        reason=reason,
+        ended_at=now,
+        hold=None,
+        patience=None,
+        evidence=None,
+        is_paused=False,
+        question="",
     )
     return state.but(rollout=ended, history=(*state.history, ended)[-HISTORY_LENGTH:])
 

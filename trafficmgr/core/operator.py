@@ -7,7 +7,7 @@ refused with the words that follow, everywhere and by everybody.
 
 from enum import StrEnum
 
-from trafficmgr.core import moves
+from trafficmgr.core import clocks, hooks, moves
 from trafficmgr.core.events import (
     AbortAsked,
     PauseAsked,
@@ -17,7 +17,7 @@ from trafficmgr.core.events import (
     RollbackAsked,
     ScaleAsked,
 )
-from trafficmgr.core.model import Countdown, RolloutPhase
+from trafficmgr.core.model import Countdown, Rollout, RolloutPhase
 from trafficmgr.core.state import EndpointState
 
 REFUSED = "Refused: "
@@ -55,15 +55,25 @@ _IS_ABORTING = REFUSED + "the rollout is being aborted already."
 _USE_ABORT = REFUSED + "a rollout is under way; `abort` undoes it."
 _NOTHING_PAUSED = REFUSED + "nothing is paused."
 _SCALES = "The number of groups changes now; a candidate's too."
-_RETRIES = "The newest revision is tried again if it is in quarantine or was ignored."
+_GOES_ON = (
+    "The hold ends, and no gate is waited for; the next step comes as soon as its groups are ready."
+)
+_RESUMES = (
+    "Hold and deadline go on from where they stood. A question is answered: go on; a gate gets as "
+    "much time again."
+)
+_RETRIES = (
+    "The newest revision is tried again if it is in quarantine or was ignored; a hook that nobody "
+    "knows the end of is done again."
+)
 
 TABLE: dict[Verb, dict[Standing, str]] = {
     Verb.promote: {
         Standing.removed: _REMOVED,
         Standing.idle: _NO_ROLLOUT,
         Standing.starting: _NOT_READY,
-        Standing.stepping: "The hold ends; the next step comes as soon as its groups are ready.",
-        Standing.paused: "The pause ends, and the hold with it.",
+        Standing.stepping: _GOES_ON,
+        Standing.paused: "The pause ends, and the hold with it. A question is answered: go on.",
         Standing.promoting: "The watch ends; the rollout is complete.",
         Standing.aborting: _IS_ABORTING,
     },
@@ -90,7 +100,7 @@ TABLE: dict[Verb, dict[Standing, str]] = {
         Standing.idle: _NO_ROLLOUT,
         Standing.starting: _NOTHING_PAUSED,
         Standing.stepping: _NOTHING_PAUSED,
-        Standing.paused: "Hold and deadline go on from where they stood.",
+        Standing.paused: _RESUMES,
         Standing.promoting: _NOTHING_PAUSED,
         Standing.aborting: _IS_ABORTING,
     },
@@ -140,12 +150,12 @@ def standing(state: EndpointState) -> Standing:
         return Standing.removed
     if rollout is None or rollout.is_over:
         return Standing.idle
-    if rollout.phase is RolloutPhase.promoting:
-        return Standing.promoting
     if rollout.phase is RolloutPhase.aborting:
         return Standing.aborting
     if rollout.is_paused or rollout.is_held:
         return Standing.paused
+    if rollout.phase is RolloutPhase.promoting:
+        return Standing.promoting
     return Standing.starting if rollout.step < 0 else Standing.stepping
 
 
@@ -161,13 +171,14 @@ def why_not(verb: Verb, state: EndpointState) -> str:
 def _misses(verb: Verb, state: EndpointState) -> str:
     """Return what the standing does not tell and yet is missing for a verb; "" if nothing is."""
     rollout = state.rollout
-    is_to_undo = verb is Verb.rollback or standing(state) is Standing.promoting
+    is_promoted = rollout is not None and rollout.phase is RolloutPhase.promoting
+    is_to_undo = verb is Verb.rollback or is_promoted
     goes_back_to = state.last_good if verb is Verb.rollback else state.previous
     why = ""
     match verb:
         case Verb.rollback | Verb.abort if is_to_undo and goes_back_to in {"", state.stable}:
             why = "there is no revision before this one to go back to."
-        case Verb.retry if state.newest not in state.quarantined and not state.ignored:
+        case Verb.retry if not _can_retry(state):
             why = "nothing is in quarantine or ignored that could be tried again."
         case Verb.resume if rollout is not None and not rollout.is_paused:
             why = "this step waits for `promote`."
@@ -175,6 +186,11 @@ def _misses(verb: Verb, state: EndpointState) -> str:
             is_progressing = rollout.phase is RolloutPhase.progressing
             why = _NOT_READY.removeprefix(REFUSED) if is_progressing else ""
     return why
+
+
+def _can_retry(state: EndpointState) -> bool:
+    is_shut_out = state.newest in state.quarantined or bool(state.ignored)
+    return is_shut_out or hooks.has_unknown(state)
 
 
 # -- what each does -------------------------------------------------------------------------------
@@ -186,9 +202,20 @@ def promote_asked(state: EndpointState, event: PromoteAsked) -> EndpointState:
     if why_not(verb, state):
         return state
     rollout = moves.marked(moves.under_way(state), event.at, f"{verb} asked")
+    rollout = _answered(rollout, event.at)
     last = len(rollout.settings.steps) - 1
     step = max(rollout.step, last) if event.is_full else rollout.step
-    return state.but(rollout=rollout.but(step=step, hold=Countdown(left_s=0.0), is_paused=False))
+    verdicts = rollout.verdicts if step == rollout.step else ()
+    return state.but(
+        rollout=rollout.but(
+            step=step,
+            hold=Countdown(left_s=0.0),
+            patience=None,
+            is_paused=False,
+            is_waived=True,
+            verdicts=verdicts,
+        )
+    )
 
 
 def pause_asked(state: EndpointState, event: PauseAsked) -> EndpointState:
@@ -204,7 +231,21 @@ def resume_asked(state: EndpointState, event: ResumeAsked) -> EndpointState:
     if why_not(Verb.resume, state):
         return state
     rollout = moves.marked(moves.under_way(state), event.at, "resume asked")
-    return state.but(rollout=rollout.but(is_paused=False))
+    return state.but(rollout=_answered(rollout, event.at).but(is_paused=False))
+
+
+def _answered(rollout: Rollout, now: float) -> Rollout:
+    """Go on after a question: what failed is gone over, what is unknown was done."""
+    if not rollout.question:
+        return rollout
+    is_new = rollout.patience is not None and rollout.step >= 0
+    rollout = hooks.taken_as_done(rollout, now)
+    return rollout.but(
+        question="",
+        is_overruled=rollout.is_overruled or rollout.has_failed,
+        deadline=clocks.fresh_deadline(rollout),
+        patience=clocks.fresh_patience(rollout) if is_new else rollout.patience,
+    )
 
 
 def abort_asked(state: EndpointState, event: AbortAsked) -> EndpointState:
@@ -239,6 +280,7 @@ def retry_asked(state: EndpointState, _event: RetryAsked) -> EndpointState:
     """Lift the quarantine of the newest revision, or take up the one that was ignored."""
     if why_not(Verb.retry, state):
         return state
+    state = hooks.tried_again(state)
     newest = state.ignored or state.newest
     quarantined = {k: v for k, v in state.quarantined.items() if k != newest}
     return state.but(newest=newest, ignored="", quarantined=quarantined)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from operator import is_
 
+from trafficmgr.core import smoke
 from trafficmgr.core.events import (
     DirectClientsGone,
     TableApplied,
@@ -17,7 +18,15 @@ from trafficmgr.core.events import (
     WorkerEnded,
     WorkerStarted,
 )
-from trafficmgr.core.model import Group, GroupPhase, Publish, RolloutPhase, Slot, Tcp
+from trafficmgr.core.model import (
+    Affinity,
+    Group,
+    GroupPhase,
+    Publish,
+    RolloutPhase,
+    Slot,
+    Tcp,
+)
 from trafficmgr.core.routing import Share, Table, Target, check
 from trafficmgr.core.schedule import WHOLE_PCT, capacity_pct, step_weight_pct
 from trafficmgr.core.state import EndpointState
@@ -62,6 +71,8 @@ def wanted_table(state: EndpointState) -> Table:
         shares=shares,
         is_least_bad=is_least_bad and bool(shares),
         preview=_preview(state) if state.candidate and state.stable else None,
+        affinity=_affinity(state),
+        salt=_salt(state),
     )
 
 
@@ -71,9 +82,26 @@ def _is_done(state: EndpointState, shares: tuple[Share, ...]) -> bool:
 
 
 def _preview(state: EndpointState) -> Share | None:
-    """Return what `preview.<host>` reaches: the candidate's ready groups, whatever its weight."""
-    ready = state.ready(state.candidate)
-    return _share(state, state.candidate, WHOLE_PCT, ready) if ready else None
+    """Return what `preview.<host>` reaches: the candidate's ready groups, whatever its weight.
+
+    On the way back of a rehearsal it is stable's.
+    """
+    revision = smoke.revision_of(state)
+    ready = state.ready(revision)
+    return _share(state, revision, WHOLE_PCT, ready) if ready else None
+
+
+def _affinity(state: EndpointState) -> Affinity:
+    """Return the rollout's own as long as it is under way: its verdicts count by it."""
+    rollout = state.rollout
+    is_under_way = rollout is not None and rollout.is_undecided
+    return rollout.settings.affinity if rollout and is_under_way else state.settings.affinity
+
+
+def _salt(state: EndpointState) -> str:
+    """Return what makes other clients the first ones in each rollout; nothing without affinity."""
+    is_needed = _affinity(state) is not Affinity.none
+    return state.rollout.id if state.rollout is not None and is_needed else ""
 
 
 def candidate_weight_pct(state: EndpointState) -> int:

@@ -6,7 +6,7 @@ its own, after a back-off of 1 s that doubles to 5 min and starts anew after 10 
 may stop is `retirement`'s to say.
 """
 
-from trafficmgr.core import clocks, retirement
+from trafficmgr.core import clocks, hooks, retirement
 from trafficmgr.core.events import (
     EngineFound,
     EngineLost,
@@ -19,6 +19,7 @@ from trafficmgr.core.events import (
     GroupStopped,
     GroupUnready,
 )
+from trafficmgr.core.gating import HookStage
 from trafficmgr.core.model import Backoff, Group, GroupPhase
 from trafficmgr.core.state import EndpointState
 
@@ -69,6 +70,10 @@ def group_lost(state: EndpointState, event: GroupEnded | GroupStartFailed) -> En
     group = _group(state, event.group)
     if group is None or group.phase in NOTHING_TO_LOSE:
         return state
+    if group.hook:  # nobody takes its place; what was begun and vanished tells nobody its end
+        is_unknown = isinstance(event, GroupEnded)
+        ended = group.but(phase=GroupPhase.ended, is_unknown=is_unknown, note=event.reason)
+        return state.with_group(ended)
     lost = group.but(
         phase=GroupPhase.ended,
         is_unknown=False,
@@ -141,9 +146,9 @@ def _group(state: EndpointState, group_id: str) -> Group | None:
 def retire_unwanted(state: EndpointState, now: float) -> EndpointState:
     """Give up every group of a revision that has no role, and those beyond the wanted number."""
     live = [g for g in state.groups if not g.is_retiring]
-    staying: set[str] = set()
+    staying = hooks.needed_groups(state)
     for revision in filter(None, (state.stable, state.candidate, state.previous)):
-        of_it = [g for g in live if g.revision == revision]
+        of_it = [g for g in live if g.revision == revision and not g.hook]
         wanted = wanted_groups(state, revision, now)
         if len(of_it) > wanted:
             of_it = sorted(of_it, key=lambda g: (not g.is_ready, g.created_at))[:wanted]
@@ -165,9 +170,13 @@ def wanted_groups(state: EndpointState, revision: str, now: float) -> int:
 def fill(state: EndpointState, now: float) -> EndpointState:
     """Want as many groups of each revision with a role as there should be.
 
-    The previous one is kept whole as well: what is half dead is no way back.
+    The previous one is kept whole as well: what is half dead is no way back. A candidate has none
+    before its first hooks are done.
     """
-    for revision in filter(None, (state.stable, state.candidate, state.previous)):
+    rollout = state.rollout
+    is_early = rollout is not None and not rollout.is_done(HookStage.before)
+    candidate = "" if is_early else state.candidate
+    for revision in filter(None, (state.stable, candidate, state.previous)):
         missing = wanted_groups(state, revision, now) - len(state.live(revision))
         if missing > 0:
             state = _with_new_groups(state, revision, missing, now)
@@ -201,7 +210,10 @@ def _places_to_take(state: EndpointState, revision: str) -> list[Group]:
     return [
         g
         for g in state.groups
-        if g.phase is GroupPhase.ended and g.revision == revision and g.id not in taken
+        if g.phase is GroupPhase.ended
+        and g.revision == revision
+        and g.id not in taken
+        and not g.hook
     ]
 
 

@@ -5,7 +5,7 @@ workers until they say hello. After a restart of the machine no process and no c
 means anything: every wait starts again in full.
 """
 
-from trafficmgr.core import clocks
+from trafficmgr.core import clocks, hooks
 from trafficmgr.core.events import ControllerStarted
 from trafficmgr.core.model import Countdown, Group, GroupPhase, Rollout, Slot
 from trafficmgr.core.state import EndpointState
@@ -19,6 +19,7 @@ def controller_started(state: EndpointState, event: ControllerStarted) -> Endpoi
         for n in range(event.slots)
     )
     state = state.but(slots=slots, rollout=_resumed(state.rollout, event.at), is_engine_away=False)
+    state = hooks.controller_started(state, event.at)
     return state if event.boot_id == state.boot_id else _rebooted(state, event)
 
 
@@ -26,9 +27,10 @@ def _resumed(rollout: Rollout | None, now: float) -> Rollout | None:
     """Let running clocks go on from now: the time since the last event was spent not knowing."""
     if rollout is None or rollout.is_over:
         return rollout
-    hold = rollout.hold
     return rollout.but(
-        deadline=_from(rollout.deadline, now), hold=None if hold is None else _from(hold, now)
+        deadline=_from(rollout.deadline, now),
+        hold=None if rollout.hold is None else _from(rollout.hold, now),
+        patience=None if rollout.patience is None else _from(rollout.patience, now),
     )
 
 
@@ -45,6 +47,7 @@ def _rebooted(state: EndpointState, event: ControllerStarted) -> EndpointState:
         rollout = rollout.but(
             deadline=clocks.fresh_deadline(rollout),
             hold=None if rollout.hold is None else Countdown(left_s=hold_s),
+            patience=None if rollout.patience is None else clocks.fresh_patience(rollout),
         )
     return state.but(
         boot_id=event.boot_id,
@@ -65,6 +68,7 @@ def _of_old_boot(group: Group, now: float) -> Group:
         phase=group.phase if is_done else GroupPhase.ended,
         is_ready=group.is_ready and is_done,
         is_retiring=group.is_retiring or not is_done,
+        is_unknown=bool(group.hook) and not is_done,
         note=group.note if is_done else "the machine was restarted",
         withdrawn_at=None if group.withdrawn_at is None else now,
         answered_at=None if group.max_ttl_s is None else now,

@@ -9,9 +9,13 @@ one. All that happens follows from one wish: that stable becomes newest, if newe
 
 A rollout goes through these phases; the right column is what ends each:
 
-    progressing   step -1: the candidate starts, no traffic     all its groups available
-                  step 0..n: its weight rises step by step      each hold over, capacity for more
-    promoting     it is stable now; old stable is kept warm     `watch` over
+    progressing   step -1: its first hooks are done             all of them succeeded
+                           the candidate starts, no traffic     all its groups available
+                           smoke: requests to its preview       all answered as they should be
+                  step 0..n: its weight rises step by step      hold over, capacity for more, and
+                                                                every gate of the step passed
+                           its last hooks are done              all of them succeeded
+    promoting     it is stable now; old stable is kept warm     `watch` over, hooks after it done
     completed     (end)
     aborting      traffic is back on stable, candidate retires  its last group stopped
     aborted       (end; the revision is in quarantine)
@@ -33,6 +37,10 @@ Three clocks, each a `Countdown`, decide what time alone decides:
 * The **watch** after promotion reuses the hold. While it runs, stable losing all its health, or
   part of it for longer than the deadline, sends traffic back to the warm previous.
 
+What a revision must prove besides its health is in `gating`: a gate, hook or smoke that fails sends
+traffic back, unless a hook was begun that can't be undone: then the rollout asks an operator, as it
+does when it can't know how a hook ended, or when a gate has not seen enough within `max_hold`.
+
 Nothing that happens by itself takes away the last groups that serve: neither deadline nor newer
 revision, as long as stable has nobody ready (promise 9, docs/decisions/0009).
 
@@ -51,28 +59,26 @@ which time alone will change something. None of them knows a clock: `event.at` a
 `tests/scenarios/*.txt` show whole histories.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
 from trafficmgr.core import (
     clocks,
     events,
+    hooks,
     moves,
     operator,
+    progress,
     publishing,
     replicas,
     restart,
-    retirement,
+    smoke,
+    wishes,
 )
-from trafficmgr.core.commands import (
-    AnyCommand,
-    PublishTable,
-    RestartWorker,
-    StartGroup,
-    StopGroup,
-)
-from trafficmgr.core.model import GroupPhase, OnNewer, RolloutPhase
+from trafficmgr.core.commands import AnyCommand
+from trafficmgr.core.gating import HookPhase, HookStage
+from trafficmgr.core.model import OnNewer, RolloutPhase
 from trafficmgr.core.state import EndpointState
 from trafficmgr.core.template import short
 
@@ -101,7 +107,7 @@ def evolve(
 
 def decide(state: EndpointState) -> tuple[AnyCommand, ...]:
     """Return everything that is still wanted. Saying it again does no harm."""
-    return tuple(_wanted(state))
+    return tuple(wishes.wanted(state))
 
 
 def wake_at(state: EndpointState, settled_at: float) -> float | None:
@@ -110,7 +116,7 @@ def wake_at(state: EndpointState, settled_at: float) -> float | None:
     `settled_at` is the time of the last event that was folded in, not the time that it is now:
     a moment that passed in between has still to be acted upon. It may therefore lie in the past.
     """
-    moments = [at for at in _moments(state, settled_at) if at is not None and at > settled_at]
+    moments = [at for at in wishes.moments(state, settled_at) if at is not None and at > settled_at]
     return min(moments, default=None)
 
 
@@ -168,6 +174,11 @@ EVENT_TABLE: dict[type[events.Event], Callable[[EndpointState, Any], EndpointSta
     events.GroupCompleted: replicas.group_completed,
     events.GroupStopped: replicas.group_stopped,
     events.DirectClientsGone: publishing.direct_clients_gone,
+    events.GateJudged: progress.gate_judged,
+    events.EvidenceKept: progress.evidence_kept,
+    events.HookStarted: hooks.hook_started,
+    events.HookEnded: hooks.hook_ended,
+    events.SmokeEnded: smoke.smoke_ended,
     events.PromoteAsked: operator.promote_asked,
     events.PauseAsked: operator.pause_asked,
     events.ResumeAsked: operator.resume_asked,
@@ -185,9 +196,10 @@ KEEPS_BOOKS = frozenset(
         events.WorkerEnded,
         events.TableApplied,
         events.DirectClientsGone,
+        events.EvidenceKept,
     }
 )
-"""Events that say who may still reach a group, and nothing of what should be reached."""
+"""Events that say who may still reach a group or what was counted, and nothing of what follows."""
 
 
 # -- rules: what follows at all times -------------------------------------------------------------
@@ -228,6 +240,8 @@ def _supersede(state: EndpointState, now: float) -> EndpointState:
         return state
     if rollout.settings.on_newer is not OnNewer.supersede or state.newest == rollout.revision:
         return state
+    if rollout.irreversible or any(run.phase is HookPhase.running for run in rollout.hooks):
+        return state  # it can't go back by itself; and a hook is not broken off for this
     if rollout.is_rollback and state.newest in {state.stable, *state.quarantined}:
         return state  # that is what it goes back from
     if not state.stable and state.serves(state.candidate):
@@ -251,31 +265,23 @@ def _begin(state: EndpointState, now: float) -> EndpointState:
 
 
 def _advance(state: EndpointState, now: float) -> EndpointState:
-    """Take the next step, or promote, when the hold is over and the candidate can carry more."""
+    """Take the next step when the present one is over, or promote when its hooks are done."""
     rollout = state.rollout
-    if rollout is None or rollout.phase is not RolloutPhase.progressing or rollout.is_paused:
+    if rollout is None or not progress.is_stage_over(state, rollout, now):
         return state
-    if rollout.step >= 0 and (rollout.hold is None or rollout.hold.left_at(now) > 0):
-        return state
-    if not clocks.can_go_on(state, rollout, now):
-        return state
-    if rollout.step + 1 == len(rollout.settings.steps):
-        return moves.promote(state, now)
-    return state.but(rollout=moves.stepped(rollout, now))
+    if not progress.is_ready_to_promote(state, rollout, now):
+        return state.but(rollout=moves.stepped(rollout, now))
+    return moves.promote(state, now) if rollout.is_done(HookStage.gate) else state
 
 
 def _complete(state: EndpointState, now: float) -> EndpointState:
     """The watch is over, or cut short by a newer revision, or pointless: there is no way back."""
     rollout = state.rollout
-    if rollout is None or rollout.phase is not RolloutPhase.promoting or rollout.hold is None:
+    if rollout is None or not progress.is_watch_over(state, rollout, now):
         return state
-    is_cut_short = (
-        state.newest not in {"", state.stable, *state.quarantined}
-        and rollout.settings.on_newer is OnNewer.supersede
-    )
-    is_lost = rollout.deadline.left_at(now) <= 0  # and nothing to go back to, or it had been
-    if rollout.hold.left_at(now) > 0 and not is_cut_short and not is_lost:
+    if not rollout.is_done(HookStage.after):
         return state
+    is_lost = progress.is_lost(rollout, now)
     why = "its groups are not all ready, and there is nothing to go back to" if is_lost else ""
     return moves.end(state, now, RolloutPhase.completed, why)
 
@@ -289,20 +295,14 @@ def _give_up(state: EndpointState, now: float) -> EndpointState:
     if rollout.phase is RolloutPhase.progressing and not is_overdue:
         return state
     ready = len(state.ready(rollout.revision))
-    if rollout.phase is RolloutPhase.promoting:
-        can_go_back = bool(state.ready(state.previous)) if state.previous else False
-        if can_go_back and ready == 0:
-            return moves.abort(state, now, "no group of it is ready any more")
-    else:  # while stable serves nobody, a candidate that serves somebody is better than nothing
-        serves = state.serves(rollout.revision) and publishing.candidate_weight_pct(state) > 0
-        can_go_back = bool(state.ready(state.stable)) or not serves
-    if not is_overdue or not can_go_back:
+    if rollout.phase is RolloutPhase.promoting and ready == 0 and progress.can_go_back(state):
+        return progress.fall_back(state, now, "no group of it is ready any more")
+    if not is_overdue or not progress.can_go_back(state):
         return state
     wanted = clocks.candidate_groups(state, now)
+    said = "smoke had no answer" if rollout.is_smoking else f"{ready} of {wanted} groups ready"
     deadline_s = clocks.deadline_s(rollout)
-    return moves.abort(
-        state, now, f"{ready} of {wanted} groups ready, and no progress for {deadline_s:g}s"
-    )
+    return progress.fall_back(state, now, f"{said}, and no progress for {deadline_s:g}s")
 
 
 def _finish_abort(state: EndpointState, now: float) -> EndpointState:
@@ -324,9 +324,15 @@ def _release_previous(state: EndpointState, now: float) -> EndpointState:
 
 DECISIONS: Rules = (
     _leave,
+    hooks.follow,
+    hooks.settle,
     _supersede,
     clocks.keep,
+    progress.heed,
+    progress.lose_patience,
     _give_up,
+    smoke.begin,
+    hooks.start,
     _advance,
     _complete,
     _finish_abort,
@@ -348,42 +354,3 @@ CONSEQUENCES: Rules = (
 
 BOOK_RULES: Rules = (replicas.stop_retired, publishing.fence)
 """The consequences that read the books of retirement."""
-
-# -- leaves ---------------------------------------------------------------------------------------
-
-
-def _wanted(state: EndpointState) -> Iterator[AnyCommand]:
-    if any(slot.applied < state.table.generation for slot in state.slots):
-        yield PublishTable(table=state.table)
-    wanted, stopping = GroupPhase.wanted, GroupPhase.stopping
-    for group in state.groups:
-        if group.phase is wanted and not group.is_retiring and group.address:
-            yield StartGroup(
-                endpoint=state.name,
-                group=group,
-                revision=state.revisions[group.revision],
-                port=state.port_of(group.revision),
-            )
-        elif group.phase is stopping:
-            yield StopGroup(endpoint=state.name, group=group.id)
-    for slot in state.slots:
-        if slot.is_overdue and slot.start_id:
-            yield RestartWorker(slot=slot.number, start_id=slot.start_id)
-
-
-def _moments(state: EndpointState, now: float) -> Iterator[float | None]:
-    rollout = state.rollout
-    if rollout is not None and not rollout.is_over:
-        yield rollout.deadline.ends_at
-        yield rollout.hold.ends_at if rollout.hold else None
-        for group in state.ready(rollout.revision):
-            yield (group.ready_since or now) + rollout.settings.min_ready_s
-    yield state.previous_until if state.previous else None
-    waiting, stopping = GroupPhase.waiting, GroupPhase.stopping
-    for group in state.groups:
-        if group.phase is waiting:
-            yield group.start_at
-        elif group.is_retiring and group.phase is not stopping:
-            yield retirement.next_at(group, state, now)
-    for slot in state.slots:
-        yield publishing.overdue_at(slot, state)

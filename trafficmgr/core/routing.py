@@ -8,11 +8,17 @@ workers obey it; both sides read the same rules here:
 * Within a share every target is equal.
 * If the chosen share has no usable target, another share with a weight above 0 serves ("spilled").
 * A table is never changed; a newer generation replaces it as a whole.
+* With affinity a client has one of BUCKETS buckets, the same in every worker, and the middle of
+  its bucket is its point of the unit interval. The candidate's share comes first, so that as its
+  weight rises a client crosses to it once (promise 10).
 """
+
+from hashlib import blake2b
+from ipaddress import IPv6Address, ip_address
 
 import msgspec
 
-from trafficmgr.core.model import Dial, Publish
+from trafficmgr.core.model import Affinity, Dial, Publish
 from trafficmgr.core.noun import Noun
 
 
@@ -36,7 +42,8 @@ class Table(Noun):
 
     `is_least_bad` says that no target is ready and these are the least bad (promise 9).
     `preview` is what `preview.<host>` of each host reaches, alone and at full weight: the ready
-    groups of the candidate, whatever weight it has (None: there are none).
+    groups of the candidate, whatever weight it has (None: there are none). With an `affinity` a
+    client's bucket, which `salt` goes into, takes the place of chance (promise 10).
     """
 
     endpoint: str
@@ -47,12 +54,20 @@ class Table(Noun):
     shares: tuple[Share, ...] = ()
     is_least_bad: bool = False
     preview: Share | None = None
+    affinity: Affinity = Affinity.none
+    salt: str = ""
 
     def groups(self) -> frozenset[str]:
         """Return the ids of all groups that can be reached through this table."""
         shares = self.shares if self.preview is None else (*self.shares, self.preview)
         return frozenset(target.group for share in shares for target in share.targets)
 
+
+BUCKETS = 1000
+"""Buckets of clients: ten per cent point, so that every weight is a whole number of them."""
+
+_KEY_BYTES = 64
+_NETWORK_BYTES = 8
 
 PREVIEW_PREFIX = "preview."
 """What stands before a host to reach the candidate only."""
@@ -106,6 +121,38 @@ def pick(shares: tuple[Share, ...], point: float) -> int:
         if mark < 0:
             return index
     raise LookupError("no share has a weight above 0")
+
+
+def client_of(address: str) -> bytes:
+    """Return what a client is known by: its IPv4 address, or the /64 of its IPv6 address.
+
+    Hosts change the lower half of their IPv6 address as they like (RFC 8981). What is no address
+    is its own name.
+    """
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address.encode()
+    if isinstance(found, IPv6Address):
+        mapped = found.ipv4_mapped
+        return found.packed[:_NETWORK_BYTES] if mapped is None else mapped.packed
+    return found.packed
+
+
+def bucket_of(client: bytes, salt: str) -> int:
+    """Return a client's bucket, in [0, BUCKETS); each salt shuffles the clients anew.
+
+    Args:
+        client: What it is known by.
+        salt: Of the table. It ends with what tells rollouts apart, so its end is what counts.
+    """
+    digest = blake2b(client, digest_size=8, key=salt.encode()[-_KEY_BYTES:]).digest()
+    return int.from_bytes(digest, "big") % BUCKETS
+
+
+def point_of(bucket: int) -> float:
+    """Return the middle of a bucket in the unit interval, for `pick`."""
+    return (bucket + 0.5) / BUCKETS
 
 
 def encode(table: Table) -> bytes:

@@ -27,6 +27,7 @@ class EndpointState(Noun, kw_only=True):
     `ignored` came while `on_newer: ignore` held. `scaled_to` is what an operator said instead of
     the configured number of replicas. `is_admitted` is whether the fleet has room for one more
     rollout. `is_engine_away` is that nothing can be known of groups now but what probes say.
+    `hooks_begun` is, by revision, which hooks were begun and whether each succeeded.
     """
 
     name: str
@@ -52,6 +53,7 @@ class EndpointState(Noun, kw_only=True):
     rollouts_begun: int = 0
     groups: tuple[Group, ...] = ()
     groups_made: int = 0
+    hooks_begun: dict[str, dict[str, bool]] = {}
     slots: tuple[Slot, ...] = ()
 
     @property
@@ -74,13 +76,17 @@ class EndpointState(Noun, kw_only=True):
         return first or wanted
 
     def live(self, revision: str) -> list[Group]:
-        """Return the groups of a revision that are meant to stay."""
-        return [g for g in self.groups if g.revision == revision and not g.is_retiring]
+        """Return the replicas of a revision that are meant to stay."""
+        return [
+            g for g in self.groups if g.revision == revision and not g.is_retiring and not g.hook
+        ]
 
     def ready(self, revision: str) -> list[Group]:
-        """Return the live groups of a revision that pass their probes."""
+        """Return the live replicas of a revision that pass their probes."""
         return [
-            g for g in self.groups if g.is_ready and g.revision == revision and not g.is_retiring
+            g
+            for g in self.groups
+            if g.is_ready and g.revision == revision and not g.is_retiring and not g.hook
         ]
 
     def serves(self, revision: str) -> bool:

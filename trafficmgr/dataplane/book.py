@@ -15,10 +15,15 @@ Nothing here logs, waits or starts a task.
 
 from collections.abc import Callable
 
-from trafficmgr.core.model import Dial, Publish, Tcp
+from trafficmgr.core.model import Affinity, Dial, Publish, Tcp
 from trafficmgr.core.routing import PREVIEW_PREFIX, Share, Table, Zones
 from trafficmgr.dataplane.routes import Lane, Route, Seat, Tally, Upstream
 from trafficmgr.wire import frames
+
+TOLD_APART = 4
+"""Revisions of an endpoint of which clients are told apart: a rollout is about two, and what it
+superseded may still be answering. Each costs some KiB in every report, and a worker may live for
+thousands of them."""
 
 
 class Book:
@@ -38,6 +43,7 @@ class Book:
         self.on_withdrawn: list[Callable[[Upstream], None]] = []
         self._upstreams: dict[str, dict[str, Upstream]] = {}
         self._tallies: dict[str, dict[str, Tally]] = {}
+        self._told_apart: dict[str, list[Tally]] = {}
         self._seats: dict[tuple[str, bool], Seat] = {}
 
     def apply(self, table: Table) -> bool:
@@ -58,6 +64,7 @@ class Book:
         self.preview_hosts.update(dict.fromkeys(_preview_names(table), preview))
         route.seat.newest, preview.seat.newest = route, preview
         self.by_endpoint[table.endpoint] = route
+        self._tell_clients_apart(table)
         self._withdraw(table)
         for listener in self.on_table:
             listener(route)
@@ -177,6 +184,20 @@ class Book:
 
     def _tally(self, table: Table, revision: str) -> Tally:
         return self._tallies.setdefault(table.endpoint, {}).setdefault(revision, Tally())
+
+    def _tell_clients_apart(self, table: Table) -> None:
+        """With affinity, count by client for the revisions of the newest tables, and no others."""
+        known = self._told_apart.setdefault(table.endpoint, [])  # the newest last
+        for share in table.shares:
+            tally = self._tally(table, share.revision)
+            if tally in known:
+                known.remove(tally)
+            known.append(tally)
+        most = 0 if table.affinity is Affinity.none else TOLD_APART
+        gone = len(known) - most
+        for number, tally in enumerate(known):
+            tally.tell_apart(is_wanted=number >= gone)
+        del known[: max(gone, 0)]
 
     def _withdraw(self, table: Table) -> None:
         """Mark what the table no longer has; it is remembered for the acknowledgement.

@@ -11,6 +11,7 @@ import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
+from trafficmgr.core.routing import bucket_of, client_of
 from trafficmgr.dataplane.exchange import Exchange
 from trafficmgr.wire.http import Refusal, own_response
 from trafficmgr.wire.http_request import Request, RequestReader
@@ -47,12 +48,15 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_address",
+        "_bucket",
         "_dropped_bytes",
         "_exchange",
         "_is_advancing",
         "_is_eof",
         "_is_over",
         "_is_paused",
+        "_salt",
         "deadline",
         "forwarded",
         "is_congested",
@@ -70,6 +74,9 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = server.now() + IDLE_S
         self.is_congested = False
         self._exchange: Exchange | None = None
+        self._address = "unknown"
+        self._salt: str | None = None
+        self._bucket = 0
         self._dropped_bytes = 0
         self._is_advancing = False
         self._is_eof = False
@@ -82,8 +89,9 @@ class ClientConnection(asyncio.Protocol):
         """Note who the client is."""
         self.transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        address = peer[0] if peer else "unknown"
-        self.forwarded = f"X-Forwarded-For: {address}\r\nX-Forwarded-Proto: http\r\n".encode()
+        if peer:
+            self._address = peer[0]
+        self.forwarded = f"X-Forwarded-For: {self._address}\r\nX-Forwarded-Proto: http\r\n".encode()
         self.server.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -136,6 +144,13 @@ class ClientConnection(asyncio.Protocol):
         reader = self.reader
         is_read_out = self._is_eof and len(reader.queue) == 1 and reader.refusal is None
         return request.keeps_alive and not is_read_out and not self.server.is_closing
+
+    def bucket(self, salt: str) -> int:
+        """Return the client's bucket; it is worked out anew only for another salt."""
+        if salt != self._salt:
+            self._salt = salt
+            self._bucket = bucket_of(client_of(self._address), salt)
+        return self._bucket
 
     def on_reply(self) -> None:
         """Note that the answer has begun: it may take as long as it likes."""

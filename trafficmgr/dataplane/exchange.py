@@ -3,18 +3,21 @@
 The rules that a client can notice:
 
 * Choosing a group and counting the request in flight is one synchronous step (`_choose`), so that
-  no table swap can come in between; it is given back exactly once (`_uncount`), on every path.
+  no table swap can come in between. On every path it is given back exactly once (`_end`), in one
+  step with how the request ended: what is not in flight is counted, as one failure at most.
 * A group that refuses the connection is passed over for a moment and another one is tried, at
   most TARGETS of them: nothing was sent yet, so the client notices nothing.
 * A request that went out on a reused connection, which closed without a byte of an answer, goes
   out once more if it is idempotent and has no body. No other request is sent twice (promise 11).
 * An answer that breaks off breaks the client's connection off: it never looks complete (26).
+* With affinity the client's bucket takes the place of chance, in each table that it meets.
 """
 
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from trafficmgr.dataplane.routes import Route, Upstream
+from trafficmgr.core.routing import point_of
+from trafficmgr.dataplane.routes import ANSWERED_5XX, Route, Tally, Upstream
 from trafficmgr.dataplane.upstream import FRESH_S, UpstreamConnection
 from trafficmgr.wire.http import CHUNKED, LAST_CHUNK, UNTIL_CLOSE, Refusal, chunk
 from trafficmgr.wire.http_request import Request
@@ -42,8 +45,10 @@ class Exchange:
 
     __slots__ = (
         "_attempts",
+        "_bucket",
         "_client",
         "_connection",
+        "_failure",
         "_is_body_sent",
         "_is_last",
         "_is_repeated",
@@ -66,6 +71,8 @@ class Exchange:
         self._upstream: Upstream | None = None
         self._connection: UpstreamConnection | None = None
         self._attempts = 0
+        self._bucket: int | None = None
+        self._failure = ""
         self._pending_bytes = 0
         self._is_body_sent = False
         self._is_repeated = False
@@ -90,8 +97,7 @@ class Exchange:
             self._connect()
         else:
             self._tally.requests += 1
-            self._tally.fail("no_target")
-            self._fail(503, "no group can take the request now")
+            self._fail(503, "no group can take the request now", "no_target")
 
     def push(self) -> None:
         """Pass on what arrived of the request's body."""
@@ -106,8 +112,7 @@ class Exchange:
         """Break off: the client is gone, or must not get an answer."""
         if not self.is_over:
             self._let_go()
-            self._uncount()
-            self.is_over = True
+            self._end()
 
     def refuse(self, refusal: Refusal) -> None:
         """Break off because the rest of the request is not acceptable."""
@@ -118,10 +123,13 @@ class Exchange:
             self._fail(refusal.status, refusal.text)
 
     def expire(self) -> None:
-        """Break off: the answer, or the rest of the request, did not come in time."""
+        """Break off: the answer, or the rest of the request, did not come in time.
+
+        Whose doing it was: a group that takes no more of the body keeps the client from sending it.
+        """
         if self.is_replied:
             return
-        if self.request.is_complete:
+        if self.request.is_complete or self.is_congested:
             self._fail(504, "the group did not answer in time", "timeout")
         else:
             self._fail(408, "the rest of the request did not arrive in time")
@@ -151,12 +159,10 @@ class Exchange:
         if self.is_over:
             return
         self._attempts += 1
-        self._uncount()
         if self._attempts < TARGETS and self._choose(upstream):
             self._connect()
         else:
-            self._tally.fail("connect")
-            self._fail(502, "no group took the connection")
+            self._fail(502, "no group took the connection", "connect")
 
     def on_response(self) -> None:
         """Pass on what arrived of the answer, in one write."""
@@ -212,11 +218,16 @@ class Exchange:
         Args:
             refused: The group that was tried before; choosing it again would change nothing.
         """
-        route = self._route.seat.newest
+        self._route = route = self._route.seat.newest
+        if route.salt is not None:
+            self._bucket = bucket = self._client.bucket(route.salt)
+            self._point = point_of(bucket)
         upstream = route.choose(self._point, self._client.server.now())
         if upstream is None or upstream is refused:
             return False
         tally = route.preview or upstream.tally
+        if refused is not None:
+            self._leave(refused, tally)
         if tally is not self._tally:
             self._tally = tally
             tally.requests += 1
@@ -225,12 +236,25 @@ class Exchange:
         self._upstream = upstream
         return True
 
-    def _uncount(self) -> None:
-        """Give the count back; the second time there is nothing to give."""
-        upstream, self._upstream = self._upstream, None
+    def _leave(self, refused: Upstream, tally: Tally) -> None:
+        """Give the count back to a group that another one repairs: that is no failure."""
+        refused.requests -= 1
+        self._tally.in_flight -= 1
+        if tally is not self._tally:
+            self._tally.moved += 1
+
+    def _end(self) -> None:
+        """Count the request as finished and how it ended, and give back what is in flight."""
+        self.is_over = True
+        tally, failure = self._tally, self._failure
+        upstream = self._upstream
         if upstream is not None:
             upstream.requests -= 1
-            self._tally.in_flight -= 1
+            tally.in_flight -= 1
+        if failure:
+            tally.fail(failure)
+        if self._bucket is not None:
+            tally.finish_for(self._bucket, is_failed=bool(failure))
 
     def _connect(self) -> None:
         """Take an idle connection, or dial."""
@@ -274,22 +298,20 @@ class Exchange:
         """Return the head for the client and settle whether its connection lives on."""
         reader, request, client = connection.reader, self.request, self._client
         self.is_replied = True
-        tally = self._tally
-        tally.answered(monotonic() - self._started_at)
+        self._tally.answered(monotonic() - self._started_at)
         if reader.status >= 500:  # noqa: PLR2004  the class of server errors
-            tally.errors_5xx += 1
+            self._failure = ANSWERED_5XX
         is_delimited = not request.is_http10 or reader.body not in {CHUNKED, UNTIL_CLOSE}
         self._is_last = not (request.is_complete and is_delimited and client.may_live_on(request))
         client.on_reply()
-        return reader.head(request, is_last=self._is_last)
+        return reader.head(request, is_last=self._is_last, also=self._route.signature)
 
     def _finish(self, connection: UpstreamConnection) -> None:
         """End in order: the answer is with the client."""
         self._connection = None
         connection.caller = None
         self._release(connection)
-        self._uncount()
-        self.is_over = True
+        self._end()
         self._client.on_done(is_last=self._is_last)
 
     def _release(self, connection: UpstreamConnection) -> None:
@@ -308,13 +330,13 @@ class Exchange:
         """Become a tunnel; bytes that both sides sent ahead are kept (25)."""
         client, upstream = self._client, connection.upstream
         self._tally.answered(monotonic() - self._started_at)
-        client.transport.write(interim + connection.reader.switch_head() + connection.reader.rest)
+        head = connection.reader.switch_head(also=self._route.signature)
+        client.transport.write(interim + head + connection.reader.rest)
         held = client.reader.rest
         self._connection = None
         connection.caller = None
-        self.is_over = True
         client.server.join(client, connection.transport, upstream)
-        self._uncount()
+        self._end()
         if held:
             connection.transport.write(held)
 
@@ -335,14 +357,13 @@ class Exchange:
         if not self.is_replied:
             self._fail(502, text, reason)
             return
-        self._tally.fail(reason)
+        self._failure = self._failure or reason
         self.abort()
         self._client.break_off()
 
     def _fail(self, status: int, text: str, reason: str = "") -> None:
         """Answer in the group's stead, and count the reason if it is the group's failure."""
-        if reason:
-            self._tally.fail(reason)
+        self._failure = reason
         self.abort()
         self.is_replied = True
         self._client.answer(self.request, status, text)

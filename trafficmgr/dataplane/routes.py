@@ -9,24 +9,33 @@ Choosing is a few steps over plain integers: nothing here logs, waits or allocat
 
 from bisect import bisect_left
 
-from trafficmgr.core.model import Dial
+from trafficmgr.core.model import Affinity, Dial
 from trafficmgr.core.routing import Share, Table, pick
 from trafficmgr.wire import frames
+from trafficmgr.wire.http_response import signature
+
+ANSWERED_5XX = "5xx"
+"""The reason of a failure that the application answered itself."""
 
 
 class Tally:
     """Cumulative counts of one revision of one endpoint; plain integers (DESIGN 7).
 
     `preview` counts the clients of `preview.<host>` in the same way (None: there were none).
+    `clients` and `failing` are finished and failed requests by client bucket (None: clients are
+    not told apart).
     """
 
     __slots__ = (
+        "clients",
         "dns",
         "durations",
         "durations_s",
         "errors_5xx",
+        "failing",
         "failures",
         "in_flight",
+        "moved",
         "preview",
         "requests",
         "spilled",
@@ -39,9 +48,12 @@ class Tally:
         self.dns = 0
         self.spilled = 0
         self.in_flight = 0
+        self.moved = 0
         self.durations = [0] * (len(frames.DURATION_BOUNDS_S) + 1)
         self.durations_s = 0.0
         self.preview: Tally | None = None
+        self.clients: dict[int, int] | None = None
+        self.failing: dict[int, int] = {}
 
     def of_preview(self) -> "Tally":
         """Return where the clients of a preview are counted."""
@@ -55,8 +67,25 @@ class Tally:
         self.durations_s += after_s
 
     def fail(self, reason: str) -> None:
-        """Count a request that the proxy itself had to answer or break off."""
-        self.failures[reason] = self.failures.get(reason, 0) + 1
+        """Count a request that ended badly, by what went wrong first."""
+        if reason == ANSWERED_5XX:
+            self.errors_5xx += 1
+        else:
+            self.failures[reason] = self.failures.get(reason, 0) + 1
+
+    def tell_apart(self, *, is_wanted: bool) -> None:
+        """Count finished requests by client bucket from now on, or forget that they were."""
+        if not is_wanted:
+            self.clients, self.failing = None, {}
+        elif self.clients is None:
+            self.clients = {}
+
+    def finish_for(self, bucket: int, *, is_failed: bool) -> None:
+        """Count a finished request of a client by its bucket."""
+        if self.clients is not None:
+            self.clients[bucket] = self.clients.get(bucket, 0) + 1
+            if is_failed:
+                self.failing[bucket] = self.failing.get(bucket, 0) + 1
 
     def frozen(self) -> frames.ShareCounts:
         """Return the counts as they are reported."""
@@ -67,9 +96,12 @@ class Tally:
             dns=self.dns,
             spilled=self.spilled,
             in_flight=self.in_flight,
+            moved=self.moved,
             durations=tuple(self.durations) if any(self.durations) else (),
             durations_s=self.durations_s,
             preview=self.preview.requests + self.preview.dns if self.preview else 0,
+            clients=dict(self.clients or ()),
+            failing=dict(self.failing),
         )
 
 
@@ -137,10 +169,23 @@ class Route:
     Attributes:
         seat: Where the route is found that has taken this one's place.
         preview: Counts its clients in place of their revision's tally; None unless it is one.
+        salt: What goes into the bucket of a client, which takes the place of chance; None where
+            chance decides.
+        signature: Field line of a preview's answers that names its revision; empty for others.
         answers: What DNS encoded for it.
     """
 
-    __slots__ = ("answers", "lanes", "misses", "preview", "seat", "shares", "table")
+    __slots__ = (
+        "answers",
+        "lanes",
+        "misses",
+        "preview",
+        "salt",
+        "seat",
+        "shares",
+        "signature",
+        "table",
+    )
 
     def __init__(
         self,
@@ -158,6 +203,8 @@ class Route:
         self.misses = misses
         self.seat = seat
         self.preview = preview
+        self.salt = table.salt if table.affinity is Affinity.client else None
+        self.signature = b"" if preview is None else signature(lanes[0].revision)
         self.answers: dict[object, object] = {}
 
     def with_lanes(self, lanes: tuple[Lane, ...]) -> "Route":

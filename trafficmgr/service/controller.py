@@ -14,16 +14,21 @@ from trafficmgr.admin.reports import LiveReports
 from trafficmgr.config.settings import Settings
 from trafficmgr.controller import recovery, tidy
 from trafficmgr.controller.accepted import is_ending
+from trafficmgr.controller.calls import Calls
+from trafficmgr.controller.checks import Asker
 from trafficmgr.controller.configuring import Configuring
 from trafficmgr.controller.hands import Hands
 from trafficmgr.controller.images import ImageWatch
+from trafficmgr.controller.judge import Judge
 from trafficmgr.controller.kernel import KernelWatch
 from trafficmgr.controller.link import Link
 from trafficmgr.controller.loop import Loop, Mind
+from trafficmgr.controller.outputs import HookOutputs
 from trafficmgr.controller.ports import boottime
 from trafficmgr.controller.prober import Prober
 from trafficmgr.controller.receipts import ReceiptBook, wall_clock
 from trafficmgr.controller.secrets import SecretStore
+from trafficmgr.controller.smoke import SmokeTest
 from trafficmgr.controller.supervision import Supervision
 from trafficmgr.core.commands import AnyCommand
 from trafficmgr.core.errors import TrafficmgrError
@@ -73,6 +78,8 @@ class Controller:
         self.secrets = SecretStore(settings.secrets)
         self.prober = Prober(tasks=tasks, tell=tell, clock=boottime, runtime=runtime)
         self.kernel = KernelWatch(tell=tell, clock=boottime)
+        self.judge = self._made_judge()
+        self.calls = Calls(tell=tell, clock=boottime)
         self.registries = images
         self.images = ImageWatch(tell=tell, clock=boottime)
         self.poller = Poller(images, on_seen=self.images.on_seen, on_trouble=_no_news)
@@ -86,12 +93,19 @@ class Controller:
             registries=images,
             follow=self.follow,
         )
-        self.book = ReceiptBook(
-            store=journal, ledger=self.link.ledger, clock=boottime, wall=wall_clock
-        )
+        self.book = self._made_book()
         self.hands = self._made_hands()
         self.house = self._made_house()
         self.is_acting = False
+
+    def _made_book(self) -> ReceiptBook:
+        return ReceiptBook(
+            store=self.journal,
+            ledger=self.link.ledger,
+            clock=boottime,
+            wall=wall_clock,
+            outputs=HookOutputs(runtime=self.runtime, answered=self.calls.output),
+        )
 
     def _made_hands(self) -> Hands:
         return Hands(
@@ -103,6 +117,23 @@ class Controller:
             clock=boottime,
             instance=self.instance,
             secrets=self.secrets.read,
+            calls=self.calls,
+            smoke=SmokeTest(
+                tell=self.loop.tell,
+                clock=boottime,
+                doors=self.supervision.listen["http"],
+                workers=self.supervision.slots,
+            ),
+        )
+
+    def _made_judge(self) -> Judge:
+        asker = Asker(runtime=self.runtime, clock=boottime)
+        return Judge(
+            tasks=self.tasks,
+            tell=self.loop.tell,
+            clock=boottime,
+            ledger=self.link.ledger,
+            ask=asker.ask,
         )
 
     def _made_house(self) -> LiveHouse:
@@ -118,6 +149,7 @@ class Controller:
             state_dir=self.settings.state_dir,
             listen=self.supervision.listen,
             tasks=self.tasks,
+            verdicts=self.judge.view,
         )
 
     def follow(self, settings: Settings) -> None:
@@ -136,6 +168,7 @@ class Controller:
         if self.is_acting:
             self.prober.look(fleet)
             self.kernel.look(fleet)
+            self.judge.look(fleet)
 
     async def begin(self) -> None:
         """Take over, in the order that this package's first lines explain."""

@@ -11,20 +11,19 @@ import struct
 
 import msgspec
 
+from trafficmgr.core.evidence import BOUNDS_S
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.routing import Table, Zones
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of this page. A worker of another version is replaced, never guessed at."""
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """A table of 10,000 targets is below 1 MiB; more than this is a desynchronised stream."""
 
-DURATION_BOUNDS_S = (
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-)  # fmt: skip
+DURATION_BOUNDS_S = BOUNDS_S
 """Upper bounds of the buckets that answers are counted in, by how long they took; one more bucket
-takes what is above. Prometheus' usual ones, and finer below 5 ms: groups are on the same host."""
+takes what is above."""
 
 _LENGTH = struct.Struct(">I")
 
@@ -78,13 +77,21 @@ class Applied(Noun, tag="applied"):
 class ShareCounts(Noun):
     """Cumulative counts of one revision of one endpoint, since the worker started.
 
-    `failures` counts what the proxy itself answered or broke off, by reason ("connect",
-    "timeout", "upstream_closed", ...); `errors_5xx` what the application answered. `dns` counts
-    answers that carried an address of the revision, `spilled` clients of either kind that were
-    drawn for it and served by another share. `durations` holds how many answers began within each
-    of DURATION_BOUNDS_S, from the choice of a group on (empty: none yet), `durations_s` their sum.
-    `preview` counts the clients of either kind that came by `preview.<host>`; they are in none of
-    the others.
+    Of the `requests`, `in_flight` are under way, and `moved` went on to another revision because
+    no group of this one took the connection; the rest is finished, which is counted in the same
+    step as how it ended. `errors_5xx` counts answers of the application, `failures` what the proxy
+    itself answered or broke off, by reason ("connect", "timeout", "upstream_closed", ...). No
+    request is in both, or twice: an answer of 5xx that breaks off is an answer of 5xx. A client
+    that goes away, or sends a request that is refused, is finished without failure.
+
+    `dns` counts answers that carried an address of the revision, `spilled` clients of either kind
+    that were drawn for it and served by another share. `durations` holds how many answers began
+    within each of DURATION_BOUNDS_S, from the choice of a group on (empty: none yet),
+    `durations_s` their sum. `preview` counts the clients of either kind that came by
+    `preview.<host>`; they are in none of the others.
+
+    With affinity, `clients` and `failing` hold finished and failed requests by client bucket, for
+    the revisions that the last few tables had (routing.BUCKETS).
     """
 
     requests: int = 0
@@ -93,9 +100,12 @@ class ShareCounts(Noun):
     dns: int = 0
     spilled: int = 0
     in_flight: int = 0
+    moved: int = 0
     durations: tuple[int, ...] = ()
     durations_s: float = 0.0
     preview: int = 0
+    clients: dict[int, int] = {}
+    failing: dict[int, int] = {}
 
 
 class Counts(Noun, tag="counts"):

@@ -29,8 +29,17 @@ SWITCHING = 101
 NO_CONTENT = 204
 _FINAL = 200
 _NO_BODY = frozenset({NO_CONTENT, 304})
-_SPECIAL = HOP_BY_HOP | frozenset({b"content-length"})
+REVISION_FIELD = b"X-Trafficmgr-Revision"
+"""Says which revision answered a request to a preview. An application's own is never passed on:
+nothing must look like an answer of a revision that it is not of."""
+
+_SPECIAL = HOP_BY_HOP | frozenset({b"content-length", REVISION_FIELD.lower()})
 _HTTP_11 = "1.1"
+
+
+def signature(revision: str) -> bytes:
+    """Return the field line that says that this revision answered."""
+    return b"%b: %b\r\n" % (REVISION_FIELD, revision.encode())
 
 
 class ResponseReader:
@@ -129,14 +138,15 @@ class ResponseReader:
         """Break the circle between reader and parser, so that memory is free at once."""
         self._parser = None
 
-    def head(self, request: Request, *, is_last: bool) -> bytes:
+    def head(self, request: Request, *, is_last: bool, also: bytes = b"") -> bytes:
         """Return the head of the final response as it goes to the client.
 
         Args:
             request: What it answers.
             is_last: The client's connection is closed after it.
+            also: Field lines of our own.
         """
-        lines = [status_line(self.status, self._reason), *self.fields]
+        lines = [status_line(self.status, self._reason), *self.fields, also]
         if self.body is None:
             if self._announced is not None and self.status != NO_CONTENT:
                 lines.append(b"Content-Length: %b\r\n" % self._announced)
@@ -151,11 +161,11 @@ class ResponseReader:
         lines.append(b"\r\n")
         return b"".join(lines)
 
-    def switch_head(self) -> bytes:
+    def switch_head(self, *, also: bytes = b"") -> bytes:
         """Return the head of a 101 response as it goes to the client (25)."""
         upgrade = self._special.get(b"upgrade", b"")
         switch = b"Connection: upgrade\r\nUpgrade: %b\r\n\r\n" % upgrade
-        return b"".join((status_line(SWITCHING, self._reason), *self.fields, switch))
+        return b"".join((status_line(SWITCHING, self._reason), *self.fields, also, switch))
 
     def take_body(self, request: Request) -> list[bytes]:
         """Return what the client gets of the body that arrived, framed for it."""
