@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import cast
 
 MAX_HEAD_BYTES = 64 * 1024
-HTTP_OK = 200
 
 
 class RequestFailedError(Exception):
-    """The request has no good answer; the text is the reason, the same for the same cause."""
+    """The request has no whole answer; the text is the reason, the same for the same cause."""
 
 
 class CutError(RequestFailedError):
@@ -23,7 +22,7 @@ class CutError(RequestFailedError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a response said about who served it."""
+    """What a response said: how it went, and who served it ("" for what is not the app's)."""
 
     status: int
     version: str
@@ -61,7 +60,7 @@ class Connection(asyncio.Protocol):
 
         Raises:
             CutError: The connection ended before any byte of the response.
-            RequestFailedError: It ended later, or the answer is no 200 of the app.
+            RequestFailedError: It ended later, or what came is no response.
         """
         assert self._transport is not None  # noqa: S101  `to` connected it
         if not self.is_open:
@@ -73,10 +72,6 @@ class Connection(asyncio.Protocol):
         self.served += 1
         if not answer.keeps_open:
             self.close()
-        if answer.status != HTTP_OK:
-            raise RequestFailedError(f"status {answer.status}")
-        if not answer.version:
-            raise RequestFailedError("an answer that is not the app's")
         return answer
 
     def close(self) -> None:

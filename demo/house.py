@@ -6,7 +6,7 @@ time. While the controller is dead nobody answers; then the last picture stays.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Mark:
 class RolloutSeen:
     """A rollout as the service tells it. `outcome` is "" while it is under way."""
 
+    id: str
     endpoint: str
     origin: str
     target: str
@@ -61,8 +62,21 @@ class RolloutSeen:
 
 
 @dataclass(frozen=True)
+class ReceiptSeen:
+    """The receipt of a rollout: how it ended, and what the new revision's users got.
+
+    `proofs` says of hooks, smoke and gates how they went, a few words each.
+    """
+
+    reason: str
+    requests: int
+    errors: int
+    proofs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class GroupSeen:
-    """A group as the service tells it."""
+    """A group that serves, or shall, as the service tells it; the task of a hook is none."""
 
     id: str
     version: str
@@ -132,6 +146,7 @@ def _endpoint(data: Any, versions: Versions) -> EndpointSeen:  # noqa: ANN401  J
         groups=tuple(
             GroupSeen(g["id"], versions(g["revision"]), g["address"] or "", g["state"])
             for g in data["groups"]
+            if not g["hook"]
         ),
         quarantined=frozenset(versions(q["revision"]) for q in data.get("quarantined", [])),
     )
@@ -140,6 +155,7 @@ def _endpoint(data: Any, versions: Versions) -> EndpointSeen:  # noqa: ANN401  J
 def _rollout(data: Any, at: float, versions: Versions) -> RolloutSeen:  # noqa: ANN401  JSON
     started_at = at - data["started_s_ago"]
     return RolloutSeen(
+        id=data["id"],
         endpoint=data["endpoint"],
         origin=versions(data["from"]),
         target=versions(data["to"]),
@@ -151,6 +167,30 @@ def _rollout(data: Any, at: float, versions: Versions) -> RolloutSeen:  # noqa: 
         ),
         reason=data["reason"] or "",
     )
+
+
+def receipt(data: Any) -> ReceiptSeen | None:  # noqa: ANN401  JSON
+    """Return the receipt in an answer of /v1/receipts; None while it is not final."""
+    if not data["is_final"]:
+        return None
+    new = [one for one in data["revisions"] if one["role"] == "to"]
+    return ReceiptSeen(
+        reason=data["reason"],
+        requests=sum(one["requests"] for one in new),
+        errors=sum(one["errors_5xx"] for one in new),
+        proofs=tuple(_proofs(data)),
+    )
+
+
+def _proofs(data: Any) -> Iterator[str]:  # noqa: ANN401  JSON
+    for hook in data["hooks"]:
+        wrote = f" ({hook['output'].strip()})" if hook["output"] else ""
+        yield f"hook {hook['name']} {hook['phase']}{wrote}"
+    if data["smoke"]:
+        yield "smoke {phase} ({leg} of {legs} legs)".format_map(data["smoke"])
+    last = {(one["gate"], one["weight_pct"]): one["kind"] for one in data["verdicts"]}
+    for (gate, weight_pct), kind in last.items():
+        yield f"gate {gate} at {weight_pct} %: {kind}"
 
 
 class House:
@@ -166,10 +206,7 @@ class House:
 
     async def watch(self) -> None:
         """Look until cancelled."""
-        timeout = aiohttp.ClientTimeout(total=ANSWER_S)
-        async with aiohttp.ClientSession(
-            "http://trafficmgr", connector=aiohttp.UnixConnector(self._socket), timeout=timeout
-        ) as session:
+        async with self._session() as session:
             while True:
                 self.is_answering = False
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
@@ -192,6 +229,38 @@ class House:
         except TimeoutError:
             raise DemoError(f"waited {within_s:g} s for {what}. Last seen: {self.now}") from None
         return self.now
+
+    async def receipt(self, rollout: RolloutSeen, *, within_s: float) -> ReceiptSeen:
+        """Wait until the receipt of a rollout is final, and return it.
+
+        Raises:
+            DemoError: It was not within that many seconds.
+        """
+        try:
+            async with asyncio.timeout(within_s), self._session() as session:
+                while True:
+                    found = await self._receipt(session, rollout)
+                    if found is not None:
+                        return found
+                    await asyncio.sleep(LOOK_EVERY_S)
+        except TimeoutError:
+            what = f"the final receipt of {rollout.id}. Last seen: {self.now}"
+            raise DemoError(f"waited {within_s:g} s for {what}") from None
+
+    async def _receipt(
+        self, session: aiohttp.ClientSession, rollout: RolloutSeen
+    ) -> ReceiptSeen | None:
+        with contextlib.suppress(aiohttp.ClientError, OSError):  # no controller, or not yet
+            async with session.get(f"/v1/receipts/{rollout.id}", raise_for_status=True) as answer:
+                return receipt(await answer.json())
+        return None
+
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            "http://trafficmgr",
+            connector=aiohttp.UnixConnector(self._socket),
+            timeout=aiohttp.ClientTimeout(total=ANSWER_S),
+        )
 
     async def _look(self, session: aiohttp.ClientSession) -> Picture:
         async with session.get("/v1/rollouts", raise_for_status=True) as response:

@@ -8,10 +8,10 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from demo.house import Mark, RolloutSeen
+from demo.house import Mark, ReceiptSeen, RolloutSeen
 from demo.ledger import DNS, PROXY, Ledger
 from demo.settings import API, SHOP
-from demo.versions import BROKEN
+from demo.versions import BROKEN, FLAWED, LAST, OVERTAKEN
 
 LEAST_RATE = 500
 """Requests a second that the clients must have kept up."""
@@ -37,11 +37,15 @@ KIND_OF = {SHOP: PROXY, API: DNS}
 EXPECTED = (
     ("", "v1", "completed"),
     ("v1", "v2", "completed"),
-    ("v2", "v3", "aborted"),
-    ("v2", "v4", "superseded"),
-    ("v2", "v5", "completed"),
+    ("v2", BROKEN, "aborted"),
+    ("v2", FLAWED, "aborted"),
+    ("v2", OVERTAKEN, "superseded"),
+    ("v2", LAST, "completed"),
 )
 """From, to, outcome: what must become of every endpoint, in this order."""
+
+CAUGHT_BY = {SHOP: "compare", API: "checkout"}
+"""Endpoint -> the gate of config/demo.yaml that must send v4 back."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Kill:
 class Evidence:
     """All that was seen in a run.
 
+    `flaw` is the service's own receipt of v4's rollout, of the endpoint behind the proxy;
     `gone_since` is (address, version) -> when the service said that the group was to stop;
     `weights` are the configured steps; `left` are processes that outlived the demo.
     """
@@ -64,6 +69,7 @@ class Evidence:
     rollouts: tuple[RolloutSeen, ...]
     gone_since: dict[tuple[str, str], float]
     kill: Kill | None
+    flaw: ReceiptSeen | None
     left: tuple[str, ...]
     weights: tuple[int, ...]
 
@@ -85,6 +91,8 @@ def judged(evidence: Evidence) -> list[Check]:
         _enough_requests(evidence),
         _both_kinds_of_client(evidence),
         _v3_seen_by_nobody(evidence),
+        _v4_caught_by_gates(evidence),
+        _v4_errors_in_receipt(evidence),
         _nobody_served_after_stop(evidence),
         _stopped_after_ttl(evidence),
         _shares_within_5_points(evidence),
@@ -130,6 +138,34 @@ def _both_kinds_of_client(evidence: Evidence) -> Check:
 def _v3_seen_by_nobody(evidence: Evidence) -> Check:
     count = sum(response.version == BROKEN for response in evidence.ledger.responses)
     return Check("v3_seen_by_nobody", not count, f"{count} answers of {BROKEN}")
+
+
+def _v4_caught_by_gates(evidence: Evidence) -> Check:
+    reasons = {
+        rollout.endpoint: rollout.reason
+        for rollout in evidence.rollouts
+        if (rollout.target, rollout.outcome) == (FLAWED, "aborted")
+    }
+    if evidence.flaw is not None:
+        reasons[SHOP] = evidence.flaw.reason
+    # the reason begins with what condemned it, and goes on with figures
+    said = {name: reasons.get(name, "never aborted").partition(":")[0] for name in KIND_OF}
+    is_ok = said == {name: f"gate {gate} failed" for name, gate in CAUGHT_BY.items()}
+    says = ", ".join(f"{name}: {what}" for name, what in said.items())
+    return Check("v4_caught_by_gates", is_ok, says)
+
+
+def _v4_errors_in_receipt(evidence: Evidence) -> Check:
+    """What the service wrote down of v4 must be what its users saw, to the last request.
+
+    Exactly: no process is killed before this receipt is final, so no worker's counts are lost.
+    """
+    met, flaw = evidence.ledger.met(FLAWED, kind=PROXY), evidence.flaw
+    if flaw is None:
+        return Check("v4_errors_in_receipt", is_ok=False, says="there is no receipt")
+    is_ok = (flaw.requests, flaw.errors) == (met.requests, met.errors) and met.errors > 0
+    says = f"{flaw.errors} of {flaw.requests} requests; users saw {met.errors} of {met.requests}"
+    return Check("v4_errors_in_receipt", is_ok, says)
 
 
 def _nobody_served_after_stop(evidence: Evidence) -> Check:

@@ -16,6 +16,8 @@ import msgspec
 PROXY, DNS = "proxy", "dns"
 """The two kinds of client."""
 
+OK = 200
+
 
 def now() -> float:
     """Return seconds on CLOCK_BOOTTIME."""
@@ -23,13 +25,17 @@ def now() -> float:
 
 
 class Response(NamedTuple):
-    """A good answer: when it was whole, and how long after it was due (seconds)."""
+    """An answer of the app: when it was whole, and how long after it was due (seconds).
+
+    Its status is OK, or that of an error which the app makes on purpose.
+    """
 
     at: float
     kind: str
     version: str
     group: str
     latency_s: float
+    status: int = OK
 
 
 class Trouble(NamedTuple):
@@ -46,6 +52,14 @@ class NameAnswer(NamedTuple):
     at: float
     address: str
     ttl_s: int
+
+
+class Met(NamedTuple):
+    """What clients got of a version; `exposed_s` lies between its first and its last answer."""
+
+    requests: int
+    errors: int
+    exposed_s: float
 
 
 class Batch(msgspec.Struct, omit_defaults=True):
@@ -78,9 +92,13 @@ def from_line(line: bytes) -> Batch:
 
 
 class Ledger:
-    """All batches of a run, and the questions that the demo has about them."""
+    """All batches of a run, and the questions that the demo has about them.
+
+    `errors` counts the answers that were errors which the app makes on purpose.
+    """
 
     def __init__(self) -> None:
+        self.errors = 0
         self.responses: list[Response] = []
         self.failures: list[Trouble] = []
         self.cuts: list[Trouble] = []
@@ -89,6 +107,7 @@ class Ledger:
 
     def add(self, batch: Batch) -> None:
         """Take in what one more line told."""
+        self.errors += sum(response.status != OK for response in batch.responses)
         self.responses += batch.responses
         self.failures += batch.failures
         self.cuts += batch.cuts
@@ -108,7 +127,7 @@ class Ledger:
         return max(times) - min(times) if times else 0.0
 
     def clients(self) -> dict[str, int]:
-        """Return how many good answers each kind of client got."""
+        """Return how many answers each kind of client got."""
         counts = Counter(response.kind for response in self.responses)
         return {PROXY: counts[PROXY], DNS: counts[DNS]}
 
@@ -123,6 +142,16 @@ class Ledger:
     def versions_lately(self, *, kind: str, since: float) -> Counter[str]:
         """Return the same up to now, at the cost of the window only; for the live view."""
         return Counter(r.version for r in self._lately(since) if r.kind == kind)
+
+    def met(self, version: str, *, kind: str) -> Met:
+        """Return what the clients of a kind got of a version, in all."""
+        answers = [r for r in self.responses if (r.version, r.kind) == (version, kind)]
+        times = [answer.at for answer in answers]
+        return Met(
+            requests=len(answers),
+            errors=sum(answer.status != OK for answer in answers),
+            exposed_s=round(max(times) - min(times), 3) if times else 0.0,
+        )
 
     def last_served(self) -> dict[tuple[str, str], float]:
         """Return when each group, by address and version, gave its last answer."""

@@ -13,6 +13,9 @@ Two kinds of client:
 * `dns` resolves the name, keeps a connection to the address for as long as the TTL allows, never
   longer, then resolves again. Whatever goes wrong on its way to a group is a failure.
 
+A request fails unless the app itself answers it with 200. One exception is counted apart: the 500s
+of the release that is bad on purpose, which says in X-Version that they are its own.
+
 What they saw goes to standard output, a `ledger.Batch` a line. They stop when standard input ends,
 so that they never outlive the demo.
 """
@@ -20,6 +23,7 @@ so that they never outlive the demo.
 import asyncio
 import contextlib
 import os
+import random
 import sys
 from abc import abstractmethod
 
@@ -27,13 +31,17 @@ import msgspec
 import uvloop
 
 from demo.browser import Answer, Connection, CutError, RequestFailedError
-from demo.ledger import DNS, PROXY, Batch, NameAnswer, Response, Trouble, now, to_line
+from demo.ledger import DNS, OK, PROXY, Batch, NameAnswer, Response, Trouble, now, to_line
 from demo.resolver import NameNotResolvedError, Resolver
+from demo.versions import FLAWED, PAGES
 
 REQUEST_TIMEOUT_S = 10.0
 FLUSH_EVERY_S = 0.1
 REQUESTS_PER_CONNECTION = 150
 """A proxy client opens a new connection now and then, so that accepting is tested too."""
+
+OWN_ERROR = 500
+"""What the app answers on a page that it has broken; a proxy's own errors are 502, 503, 504."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -51,14 +59,17 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """One user with a timetable."""
+    """One user with a timetable, who asks for one page or another."""
 
     kind = ""
 
     def __init__(self, seen: Batch, host: str) -> None:
         self._seen = seen
         self._connection: Connection | None = None
-        self._request = f"GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: demo\r\n\r\n".encode()
+        self._requests = [
+            f"GET {page} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: demo\r\n\r\n".encode()
+            for page in PAGES
+        ]
 
     async def run(self, *, first_at: float, period_s: float, stop: asyncio.Event) -> None:
         """Make a request whenever one is due, until told to stop."""
@@ -73,16 +84,24 @@ class Client:
         """Make one request that was due at a time, and tell how it went."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                answer = await self.fetch()
+                # at random, so that nobody's turns fall in with those of a proxy or of a group
+                answer = await self.fetch(random.choice(self._requests))
         except TimeoutError:
             self._fail(f"no answer within {REQUEST_TIMEOUT_S:g} s")
         except (RequestFailedError, NameNotResolvedError) as error:
             self._fail(str(error))
         else:
-            at = now()
-            self._seen.responses.append(
-                Response(at, self.kind, answer.version, answer.group, round(at - due, 6))
-            )
+            self._take(answer, due)
+
+    def _take(self, answer: Answer, due: float) -> None:
+        wrong, at = wrong_with(answer), now()
+        if wrong:
+            self._fail(wrong)
+            return
+        latency_s = round(at - due, 6)
+        self._seen.responses.append(
+            Response(at, self.kind, answer.version, answer.group, latency_s, answer.status)
+        )
 
     def _fail(self, reason: str) -> None:
         self._seen.failures.append(Trouble(now(), self.kind, reason))
@@ -94,7 +113,7 @@ class Client:
             self._connection = None
 
     @abstractmethod
-    async def fetch(self) -> Answer:
+    async def fetch(self, request: bytes) -> Answer:
         """Return the answer to one request, or raise why there is none."""
 
     async def close(self) -> None:
@@ -103,6 +122,16 @@ class Client:
         self._drop()
         if connection is not None:
             await connection.wait_closed()
+
+
+def wrong_with(answer: Answer) -> str:
+    """Return why a whole answer is a failure; "" for one of the app, its errors on purpose too."""
+    if not answer.version:
+        is_fine = answer.status == OK
+        return "an answer that is not the app's" if is_fine else f"status {answer.status}"
+    if answer.status == OK or (answer.version, answer.status) == (FLAWED, OWN_ERROR):
+        return ""
+    return f"status {answer.status} of {answer.version}"
 
 
 class ProxyClient(Client):
@@ -114,14 +143,14 @@ class ProxyClient(Client):
         super().__init__(seen, plan.proxy_host)
         self._place = plan.http
 
-    async def fetch(self) -> Answer:
+    async def fetch(self, request: bytes) -> Answer:
         """Ask, and ask once more if the connection went away before it answered anything."""
         try:
-            return await (await self._open()).get(self._request)
+            return await (await self._open()).get(request)
         except CutError as cut:
             self._seen.cuts.append(Trouble(now(), self.kind, str(cut)))
         self._drop()
-        return await (await self._open()).get(self._request)
+        return await (await self._open()).get(request)
 
     async def _open(self) -> Connection:
         held = self._connection
@@ -146,11 +175,11 @@ class DnsClient(Client):
         self._address = ""
         self._expires_at = 0.0
 
-    async def fetch(self) -> Answer:
+    async def fetch(self, request: bytes) -> Answer:
         """Ask the group that the name points to now; there is no excuse for it to be gone."""
         connection = await self._open()
         try:
-            return await connection.get(self._request)
+            return await connection.get(request)
         except RequestFailedError as error:
             raise RequestFailedError(f"group {self._address}: {error}") from error
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from demo.house import RolloutSeen
 from demo.judge import KIND_OF, Check, Evidence
-from demo.ledger import Ledger
+from demo.ledger import Ledger, Met
+from demo.versions import FLAWED
 
 
 def as_json(evidence: Evidence, checks: list[Check], trouble: str | None) -> str:
@@ -15,6 +16,7 @@ def as_json(evidence: Evidence, checks: list[Check], trouble: str | None) -> str
         "requests": ledger.requests,
         "failed": len(ledger.failures),
         "cut_by_kill": len(ledger.cuts),
+        FLAWED: {endpoint: _met(endpoint, ledger)._asdict() for endpoint in KIND_OF},
         "p99_ms": ledger.p99_ms(),
         "clients": ledger.clients(),
         "rollouts": [_rollout(rollout, ledger) for rollout in evidence.rollouts],
@@ -62,6 +64,7 @@ def as_text(evidence: Evidence, checks: list[Check], trouble: str | None) -> str
         f"  p99        {ledger.p99_ms():g} ms, from when a request was due",
         f"  failed     {len(ledger.failures)}",
         f"  cut        {len(ledger.cuts)} by the killed worker, each sent again once",
+        f"  {FLAWED}'s own errors, seen by users: {ledger.errors} ({_met_by_users(ledger)})",
         "",
         *(f"  {'ok  ' if c.is_ok else 'FAIL'}  {c.name:<24} {c.says}" for c in checks),
         "",
@@ -72,10 +75,26 @@ def as_text(evidence: Evidence, checks: list[Check], trouble: str | None) -> str
     return "\n".join(lines)
 
 
+def _met(endpoint: str, ledger: Ledger) -> Met:
+    """Return what users got of the release that is bad on purpose: its errors are no accident."""
+    return ledger.met(FLAWED, kind=KIND_OF[endpoint])
+
+
+def _met_by_users(ledger: Ledger) -> str:
+    met = {endpoint: _met(endpoint, ledger) for endpoint in KIND_OF}
+    return ", ".join(
+        f"{endpoint} {one.errors} of {one.requests} requests within {one.exposed_s:.1f} s"
+        for endpoint, one in met.items()
+    )
+
+
 def _line(rollout: RolloutSeen, ledger: Ledger) -> str:
     move = f"{rollout.origin or '-'} -> {rollout.target}"
     outcome = rollout.outcome or "under way"
+    errors = _met(rollout.endpoint, ledger).errors if rollout.target == FLAWED else 0
     return (
         f"  {rollout.endpoint:<5} {move:<9} {outcome:<11} {rollout.seconds:5.1f} s"
-        f"  {_failed(rollout, ledger)} failed{f'  ({rollout.reason})' if rollout.reason else ''}"
+        f"  {_failed(rollout, ledger)} failed"
+        f"{f', {errors} errors of its own' if errors else ''}"
+        f"{f'  ({rollout.reason})' if rollout.reason else ''}"
     )

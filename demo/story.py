@@ -3,9 +3,11 @@
 1. v1 is pushed and deployed; users arrive.
 2. v2 is pushed under the same tag: shifted in steps, the old groups retire.
 3. v3 never becomes healthy: aborted and quarantined, seen by nobody.
-4. v4 is pushed; while its first step runs, the controller is killed and v5 is pushed: v4 is
-   superseded, and v5 arrives although a worker is killed in the middle of its steps.
-5. Users leave; `trafficmgr stop --groups` ends everything.
+4. v4 is healthy and fails a fifth of what users ask for. The proxy sees what they see: the gate
+   `compare` sends its traffic back. Where it sees nothing, a probe of the broken page does.
+5. v5 is pushed; while its first step runs, the controller is killed and v6 is pushed: v5 is
+   superseded, and v6 arrives although a worker is killed in the middle of its steps.
+6. Users leave; `trafficmgr stop --groups` ends everything.
 """
 
 import asyncio
@@ -21,13 +23,13 @@ import aiohttp
 
 from demo.builder import Layer, push
 from demo.crowd import Crowd
-from demo.house import DemoError, House, Picture
+from demo.house import DemoError, House, Picture, ReceiptSeen
 from demo.judge import KIND_OF, Evidence, Kill
 from demo.ledger import now
 from demo.processes import Child, children, connections_of, registry_command, start
 from demo.revisions import Revisions
-from demo.settings import DemoSettings
-from demo.versions import BROKEN, image_of
+from demo.settings import SHOP, DemoSettings
+from demo.versions import BROKEN, FLAWED, LAST, OVERTAKEN, image_of
 from demo.view import View
 
 TRAFFICMGR = str(Path(sys.executable).with_name("trafficmgr"))
@@ -37,7 +39,7 @@ PATIENCE_S = 45.0
 """What a step of the story may take beyond its holds: a good machine needs a fifth of it."""
 
 INTO_THE_STEP_S = 1.0
-"""How far into v5's first step the worker is killed."""
+"""How far into v6's first step the worker is killed."""
 
 
 class Story:
@@ -56,6 +58,7 @@ class Story:
         self._house = House(settings.state_dir, self._revisions.version_of)
         self._crowd = Crowd(work, settings.plan)
         self._kill: Kill | None = None
+        self._flaw: ReceiptSeen | None = None
 
     def evidence(self, *, left: tuple[str, ...]) -> Evidence:
         """Return what was seen; `left` is which processes outlived the demo."""
@@ -64,6 +67,7 @@ class Story:
             rollouts=self._house.now.rollouts,
             gone_since=dict(self._house.gone_since),
             kill=self._kill,
+            flaw=self._flaw,
             left=left,
             weights=self._settings.weights,
         )
@@ -92,7 +96,8 @@ class Story:
             async with _beside(self._crowd.listen()):
                 await self._roll_out_v2()
                 await self._refuse_v3()
-                await self._supersede_v4_by_v5()
+                await self._catch_v4()
+                await self._supersede_v5_by_v6()
                 await self._crowd.leave()
         await self._stop(service)
         registry.terminate()
@@ -114,30 +119,39 @@ class Story:
 
     async def _refuse_v3(self) -> None:
         await self._push(BROKEN)
-        await self._until(
-            lambda seen: (
-                _all_ended(seen, BROKEN, "aborted")
-                and all(BROKEN in one.quarantined for one in seen.endpoints.values())
-            ),
-            f"{BROKEN} to be aborted and quarantined",
-        )
+        before = await self._receipt(SHOP, "v2")  # of v2: it is final once v1's groups are gone
+        self._view.say(f"v2 had to prove itself on {SHOP}: {', '.join(before.proofs)}")
+        await self._until(_refused(BROKEN), f"{BROKEN} to be aborted and quarantined")
         self._view.say(f"{BROKEN} never became healthy: aborted, quarantined")
 
-    async def _supersede_v4_by_v5(self) -> None:
-        first_weight = self._settings.weights[0]
-        await self._push("v4")
-        await self._until(_stepped("v4", first_weight), "v4's first step on both endpoints")
-        self._kill_controller()
-        await self._push("v5")
-        await self._until(
-            lambda seen: _all_ended(seen, "v4", "superseded"), "v4 to be superseded by v5"
+    async def _catch_v4(self) -> None:
+        await self._push(FLAWED)
+        await self._until(_refused(FLAWED), f"{FLAWED} to be aborted and quarantined")
+        self._view.say(f"{FLAWED} was healthy and bad: its gates sent it back, quarantined")
+        self._flaw = await self._receipt(SHOP, FLAWED)
+        self._view.say(
+            f"{FLAWED}'s receipt of {SHOP}: {self._flaw.requests} requests saw it, "
+            f"{self._flaw.errors} of them an error; {', '.join(self._flaw.proofs)}"
         )
-        self._view.say("v4 is superseded; its groups retire by the same rule")
-        await self._until(_stepped("v5", first_weight), "v5's first step on both endpoints")
+
+    async def _supersede_v5_by_v6(self) -> None:
+        first_weight = self._settings.weights[0]
+        await self._push(OVERTAKEN)
+        await self._until(
+            _stepped(OVERTAKEN, first_weight), f"{OVERTAKEN}'s first step on both endpoints"
+        )
+        self._kill_controller()
+        await self._push(LAST)
+        await self._until(
+            lambda seen: _all_ended(seen, OVERTAKEN, "superseded"),
+            f"{OVERTAKEN} to be superseded by {LAST}",
+        )
+        self._view.say(f"{OVERTAKEN} is superseded; its groups retire by the same rule")
+        await self._until(_stepped(LAST, first_weight), f"{LAST}'s first step on both endpoints")
         await asyncio.sleep(INTO_THE_STEP_S)
         killed = self._kill_worker()
-        await self._until(_settled("v5"), "v5 to be promoted and all older groups to be gone")
-        self._view.say("v5 carries both endpoints; everything older is gone")
+        await self._until(_settled(LAST), f"{LAST} to be promoted and all older groups to be gone")
+        self._view.say(f"{LAST} carries both endpoints; everything older is gone")
         if killed in children(self._settings.state_dir):
             raise DemoError(f"the worker of slot {killed.slot} was killed and never replaced")
 
@@ -207,6 +221,12 @@ class Story:
                 return child
         raise DemoError(f"there is no {role} in state_dir/run/children.json")
 
+    async def _receipt(self, endpoint: str, version: str) -> ReceiptSeen:
+        rollout = self._house.now.rollout(endpoint, version)
+        if rollout is None:
+            raise DemoError(f"{endpoint} was never rolled out to {version}")
+        return await self._house.receipt(rollout, within_s=PATIENCE_S)
+
     async def _until(self, is_true: Callable[[Picture], bool], what: str) -> None:
         within_s = PATIENCE_S + self._settings.holds_s
         await self._house.until(is_true, within_s=within_s, what=what)
@@ -219,6 +239,16 @@ def _all_ended(seen: Picture, version: str, outcome: str) -> bool:
     """Whether the rollouts of both endpoints to a version ended like this."""
     rollouts = [seen.rollout(endpoint, version) for endpoint in KIND_OF]
     return all(rollout is not None and rollout.outcome == outcome for rollout in rollouts)
+
+
+def _refused(version: str) -> Callable[[Picture], bool]:
+    """Tell whether a version was sent back and put in quarantine everywhere."""
+
+    def is_true(seen: Picture) -> bool:
+        is_shut_out = all(version in one.quarantined for one in seen.endpoints.values())
+        return is_shut_out and _all_ended(seen, version, "aborted")
+
+    return is_true
 
 
 def _settled(version: str) -> Callable[[Picture], bool]:

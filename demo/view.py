@@ -15,6 +15,7 @@ from rich.text import Text
 from demo.house import EndpointSeen, House
 from demo.judge import KIND_OF
 from demo.ledger import Ledger, now
+from demo.versions import FLAWED
 
 LATELY_S = 2.0
 """What "observed" looks back on."""
@@ -59,8 +60,13 @@ def summary(house: House, ledger: Ledger) -> str:
     parts = [_brief(one, _observed(one, ledger)) for one in house.now.endpoints.values()]
     if not house.is_answering:
         parts.append("(no controller)")
-    parts.append(f"{_rate(ledger):.0f}/s, failed {len(ledger.failures)}, cut {len(ledger.cuts)}")
+    parts.append(", ".join((f"{_rate(ledger):.0f}/s", *_troubles(ledger))))
     return " | ".join(parts)
+
+
+def _troubles(ledger: Ledger) -> tuple[str, ...]:
+    own = (f"errors of {FLAWED} {ledger.errors}",) if ledger.errors else ()
+    return (f"failed {len(ledger.failures)}", f"cut {len(ledger.cuts)}", *own)
 
 
 def _brief(endpoint: EndpointSeen, observed: Mapping[str, float]) -> str:
@@ -79,12 +85,12 @@ def panel(house: House, ledger: Ledger) -> Table:
         table.add_column(title, justify="right" if title in {"weight", "observed"} else "left")
     for endpoint in house.now.endpoints.values():
         _add_rows(table, endpoint, _observed(endpoint, ledger))
-    failed = len(ledger.failures)
+    failed, *others = _troubles(ledger)
     table.add_row(
         "clients",
         f"{_rate(ledger):.0f}/s",
-        Text(f"failed {failed}", style="bold red" if failed else "green"),
-        f"cut {len(ledger.cuts)}",
+        Text(failed, style="bold red" if ledger.failures else "green"),
+        ", ".join(others),
         "",
         "",
         "" if house.is_answering else Text("no controller; workers serve on", style="yellow"),

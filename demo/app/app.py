@@ -2,10 +2,11 @@
 
 It runs from its image with nothing but the standard library, as a container of process mode does:
 the working directory is the image's, `HOST` and `PORT` say where to listen. The image's file
-`version` holds "v2" or so; an image with a file `broken` never becomes healthy.
+`version` holds "v2" or so; an image with a file `broken` never becomes healthy, and one with a file
+`flawed` is healthy as long as nobody asks for the page that the file names.
 
     GET /healthz   200 "ok", or 503 for ever if broken
-    GET anything   200 with a small JSON body, X-Version and X-Group
+    GET anything   200 with a small JSON body, or 500 on the flawed page; X-Version and X-Group
 
 On SIGTERM it stops accepting, finishes what is under way and exits with 0.
 """
@@ -25,11 +26,13 @@ LINGER_S = 5.0
 class App:
     """One running copy, and the connections it holds (each with whether it answers right now)."""
 
-    def __init__(self, *, group: str, version: str, broken: bool) -> None:
+    def __init__(self, *, group: str, version: str, broken: bool, flawed: str) -> None:
         self._broken = broken
+        self._flawed = flawed.encode()
         body = json.dumps({"app": "shop", "version": version, "group": group}).encode()
         labels = f"X-Version: {version}\r\nX-Group: {group}\r\n"
         self._page = _answer("200 OK", body, labels, "application/json")
+        self._error = _answer("500 Internal Server Error", b"a bug\n", labels, "text/plain")
         self._busy: set[asyncio.StreamWriter] = set()
         self._idle: set[asyncio.StreamWriter] = set()
         self._stopping = False
@@ -63,7 +66,7 @@ class App:
             if self._broken:
                 return _answer("503 Service Unavailable", b"broken\n", "", "text/plain")
             return _answer("200 OK", b"ok\n", "", "text/plain")
-        return self._page
+        return self._error if path == self._flawed else self._page
 
     async def finish(self) -> None:
         """Let go of idle connections; wait until the others have their answer."""
@@ -95,12 +98,19 @@ def own_address() -> str:
     return host if host != "0.0.0.0" else socket.gethostbyname(socket.gethostname())  # noqa: S104  compared
 
 
+def _text(name: str) -> str:
+    """Return what a file of the image holds; "" if there is no such file."""
+    path = Path(name)
+    return path.read_text("utf-8").strip() if path.exists() else ""
+
+
 def from_image() -> App:
     """Return the app as its image (the working directory) and its environment describe it."""
     return App(
         group=own_address(),
-        version=Path("version").read_text("utf-8").strip(),
+        version=_text("version"),
         broken=Path("broken").exists() or os.environ.get("BROKEN") == "1",
+        flawed=_text("flawed"),
     )
 
 

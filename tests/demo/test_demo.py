@@ -35,3 +35,5 @@ async def test_a_new_digest_reaches_users_without_one_failed_request() -> None:
     receipt = json.loads(text.splitlines()[-1])
     assert receipt["ok"]
     assert receipt["failed"] == 0
+    assert receipt["checks"]["v4_caught_by_gates"]
+    assert receipt["v4"]["shop"]["errors"] > 0

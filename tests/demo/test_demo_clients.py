@@ -7,6 +7,7 @@ from support.demo_support import (
     CLOSE,
     GOOD,
     HALF,
+    OWN_ERROR,
     UNAVAILABLE,
     NameServer,
     plan,
@@ -17,6 +18,7 @@ from support.demo_support import (
 from demo import resolver
 from demo.ledger import Batch, now
 from demo.load import DnsClient, ProxyClient
+from demo.versions import FLAWED_PAGE, PAGES
 
 
 async def test_a_proxy_client_keeps_its_connection() -> None:
@@ -73,6 +75,39 @@ async def test_an_error_status_is_a_failure_and_says_which() -> None:
 
     assert [f.reason for f in seen.failures] == ["status 503"]
     assert len(seen.responses) == 1
+
+
+async def test_v4s_own_error_is_no_failure_and_is_kept_with_its_status() -> None:
+    async with scripted(OWN_ERROR) as server:
+        seen = await seen_by(ProxyClient, plan(http=server.port), requests=2)
+
+    assert [(r.version, r.status) for r in seen.responses] == [("v4", 500), ("v1", 200)]
+    assert seen.failures == []
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (OWN_ERROR.replace(b"v4", b"v2"), "status 500 of v2"),
+        (OWN_ERROR.replace(b"500 Internal Server Error", b"502 Bad Gateway"), "status 502 of v4"),
+        (OWN_ERROR.replace(b"X-Version", b"X-Other"), "status 500"),
+    ],
+    ids=["of another version", "of another status", "of a proxy"],
+)
+async def test_every_other_error_is_a_failure(answer: bytes, reason: str) -> None:
+    async with scripted(answer) as server:
+        seen = await seen_by(ProxyClient, plan(http=server.port), requests=1)
+
+    assert (seen.responses, [f.reason for f in seen.failures]) == ([], [reason])
+
+
+async def test_a_client_asks_for_every_page_and_the_flawed_one_is_a_fifth_of_them() -> None:
+    async with scripted() as server:
+        await seen_by(ProxyClient, plan(http=server.port), requests=100)
+
+    assert server.pages == set(PAGES)  # one is missed with 5 x 0.8 ^ 100, about 1e-9
+    assert (PAGES.count(FLAWED_PAGE), len(PAGES)) == (1, 5)
 
 
 async def test_a_refused_connection_is_a_failure() -> None:

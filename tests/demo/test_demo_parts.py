@@ -1,4 +1,4 @@
-"""The demo's parts, each by itself: settings, processes, the app, the load, the service."""
+"""The demo's parts, each by itself: settings, processes, the app, the load."""
 
 import asyncio
 import os
@@ -7,21 +7,19 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 import yaml
-from aiohttp import web
 from support.demo_support import NameServer, plan, scripted
 
 from demo import processes
 from demo.browser import Connection
-from demo.house import DemoError, House, Picture
+from demo.judge import CAUGHT_BY
 from demo.ledger import Batch, Ledger, from_line
 from demo.revisions import Revisions
 from demo.settings import QUICK_HOLDS, SOURCE, prepare
-from demo.versions import image_of
+from demo.versions import FLAWED_PAGE, PAGES, image_of
 from trafficmgr.config.load import load
 
 TREE = Path(__file__).parent.parent.parent
@@ -34,6 +32,15 @@ WITHIN_S = 20.0
 
 def test_the_demos_file_is_valid_by_itself() -> None:
     assert set(load(SOURCE).endpoints) == {"shop", "api"}
+
+
+def test_the_gates_that_must_catch_v4_are_in_the_demos_file() -> None:
+    endpoints = load(SOURCE).endpoints
+    gates = {name: endpoint.settings.gates for name, endpoint in endpoints.items()}
+
+    assert all(gate in gates[name].names(100) for name, gate in CAUGHT_BY.items())
+    (check,) = gates["api"].checks
+    assert getattr(getattr(check.ask, "check", None), "path", None) == FLAWED_PAGE
 
 
 def test_a_run_changes_only_places_and_holds(tmp_path: Path) -> None:
@@ -114,8 +121,9 @@ def test_children_are_none_while_the_record_is_away(tmp_path: Path) -> None:
 
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    """Run the app as a container does; yield its process and port."""
+    """Run the app as a container does, with a page that is broken; yield its process and port."""
     (tmp_path / "version").write_text("v7\n", "utf-8")
+    (tmp_path / "flawed").write_text(f"{FLAWED_PAGE}\n", "utf-8")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", str(APP)),
         cwd=tmp_path,
@@ -143,6 +151,31 @@ async def test_the_app_says_who_it_is_and_ends_in_order(
     assert {(a.version, a.group) for a in answers} == {("v7", "127.0.0.1")}
     assert await asyncio.wait_for(process.wait(), WITHIN_S) == 0
     await connection.wait_closed()
+
+
+@pytest.mark.processes
+async def test_a_flawed_app_is_healthy_and_fails_on_its_flawed_page_only(
+    app: tuple[asyncio.subprocess.Process, int],
+) -> None:
+    connection = await Connection.to("127.0.0.1", app[1])
+
+    answers = {
+        page: await connection.get(f"GET {page} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        for page in ("/healthz", *PAGES)
+    }
+    connection.close()
+    await connection.wait_closed()
+
+    failing = {page: answer.version for page, answer in answers.items() if answer.status != 200}
+    assert failing == {FLAWED_PAGE: "v7"}
+    assert answers[FLAWED_PAGE].status == 500
+
+
+def test_only_v4_is_flawed_and_only_v3_is_broken() -> None:
+    files = {f"v{number}": image_of(f"v{number}").files for number in range(1, 7)}
+
+    assert [version for version, names in files.items() if "app/broken" in names] == ["v3"]
+    assert [version for version, names in files.items() if "app/flawed" in names] == ["v4"]
 
 
 # -- the load process -----------------------------------------------------------------------------
@@ -185,101 +218,3 @@ async def test_the_load_process_tells_all_and_leaves_when_its_input_ends(tmp_pat
 
 def test_a_batch_survives_its_line() -> None:
     assert from_line(msgspec.json.encode(Batch(is_last=True))).is_last
-
-
-# -- the service ----------------------------------------------------------------------------------
-
-
-def status(*groups: tuple[str, str, str]) -> dict[str, Any]:
-    """Return a status with groups as (id, revision, state)."""
-    return {
-        "service": {"pid": 7},
-        "endpoints": [
-            {
-                "name": "shop",
-                "phase": "serving",
-                "weights": [{"revision": "r1", "weight_pct": 100}],
-                "groups": [
-                    {"id": id_, "revision": revision, "address": f"127.1.0.{id_}", "state": state}
-                    for id_, revision, state in groups
-                ],
-                "quarantined": [],
-            }
-        ],
-    }
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[tuple[House, list[dict[str, Any]]]]:
-    """A house whose service answers with the last status of a list; 503 while it is empty."""
-    statuses: list[dict[str, Any]] = []
-
-    async def answer(request: web.Request) -> web.Response:
-        if not statuses:
-            return web.json_response({"error": "not now"}, status=503)
-        return web.json_response(statuses[-1] if request.path == "/v1/status" else [])
-
-    app = web.Application()
-    app.router.add_get("/v1/{what}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.UnixSite(runner, str(tmp_path / "admin.sock")).start()
-    watched = House(tmp_path, lambda revision: f"v-{revision}" if revision else "")
-    async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(watched.watch())
-        yield watched, statuses
-        watching.cancel()
-    await runner.cleanup()
-
-
-def has_groups(count: int) -> Any:
-    return lambda seen: len(seen.endpoints["shop"].groups) == count
-
-
-async def test_a_group_told_to_stop_is_noted_with_its_time(
-    house: tuple[House, list[dict[str, Any]]],
-) -> None:
-    watched, statuses = house
-    statuses.append(status(("1", "r1", "started"), ("2", "r1", "started")))
-    before = await watched.until(has_groups(2), within_s=WITHIN_S, what="two groups")
-
-    statuses.append(status(("2", "r1", "stopping")))
-    after = await watched.until(has_groups(1), within_s=WITHIN_S, what="one group")
-
-    assert set(watched.gone_since) == {("127.1.0.1", "v-r1"), ("127.1.0.2", "v-r1")}
-    assert all(before.at < at <= after.at for at in watched.gone_since.values())
-
-
-async def test_a_controller_that_is_away_or_forgetful_changes_nothing(
-    house: tuple[House, list[dict[str, Any]]],
-) -> None:
-    watched, statuses = house
-    statuses.append(status(("1", "r1", "started")))
-    await watched.until(has_groups(1), within_s=WITHIN_S, what="a group")
-
-    statuses.append({"service": {"pid": 8}, "endpoints": []})
-    with pytest.raises(DemoError):
-        await watched.until(lambda seen: not seen.endpoints, within_s=1.0, what="nothing")
-    statuses.clear()
-    with pytest.raises(DemoError):
-        await watched.until(lambda _: True, within_s=1.0, what="an answer")
-
-    assert watched.gone_since == {}
-    assert watched.now.endpoints["shop"].groups[0].id == "1"
-
-
-async def test_a_wait_in_vain_says_what_for_and_what_was_seen(
-    house: tuple[House, list[dict[str, Any]]],
-) -> None:
-    watched, statuses = house
-    statuses.append(status(("1", "r1", "started")))
-    await watched.until(has_groups(1), within_s=WITHIN_S, what="a group")
-
-    with pytest.raises(
-        DemoError, match=r"waited 0.3 s for a miracle. Last seen: shop serving .*1 v-r1 started"
-    ):
-        await watched.until(lambda _: False, within_s=0.3, what="a miracle")
-
-
-def test_a_house_that_never_answered_says_so() -> None:
-    assert str(Picture()) == "it never answered"
