@@ -106,7 +106,9 @@ async def test_orders_are_carried_out_and_answered_with_a_sentence(
     ]
 
 
-@pytest.mark.parametrize("verb", ["pause", "resume", "abort", "rollback", "retry"])
+@pytest.mark.parametrize(
+    "verb", ["pause", "resume", "abort", "rollback", "retry", "hold", "release"]
+)
 async def test_every_plain_order_has_an_address(
     client: aiohttp.ClientSession, house: FakeHouse, verb: str
 ) -> None:

@@ -24,10 +24,12 @@ from trafficmgr.controller.secrets import SecretStore
 from trafficmgr.controller.smoke import SmokeTest
 from trafficmgr.core import events
 from trafficmgr.core.commands import AnyCommand
+from trafficmgr.core.errors import NotPossibleNowError
 from trafficmgr.core.evidence import Evidence
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.gating import Gates, Verdict, VerdictKind
 from trafficmgr.core.model import Group
+from trafficmgr.core.operator import Verb
 from trafficmgr.core.template import (
     FromEnv,
     FromSecret,
@@ -172,6 +174,9 @@ class Rig:
     @property
     def groups(self) -> tuple[Group, ...]:
         return self.loop.fleet.endpoints["shop"].groups
+
+    def is_held(self) -> bool:
+        return self.loop.fleet.endpoints["shop"].table.http.is_held
 
     def are_started(self) -> bool:
         return all(group.phase == "started" for group in self.groups)
@@ -407,3 +412,26 @@ async def test_since_counts_back_from_now(rig: Rig, monkeypatch: pytest.MonkeyPa
     await text_of(rig.house.groups.logs("g", wanted, since_s=None, is_previous=False))
 
     assert queries == [wanted.but(since=700.0), wanted]
+
+
+async def test_an_operator_holds_requests_and_releases_them(rig: Rig) -> None:
+    await rig.be_ready()
+
+    held = await rig.house.ask(Verb.hold, "shop")
+
+    assert held.startswith("Requests are held. ")
+    assert rig.is_held()
+    with pytest.raises(NotPossibleNowError, match="held already"):
+        await rig.house.ask(Verb.hold, "shop")
+
+
+async def test_requests_that_were_released_are_not_held(rig: Rig) -> None:
+    await rig.be_ready()
+    await rig.house.ask(Verb.hold, "shop")
+
+    released = await rig.house.ask(Verb.release, "shop")
+
+    assert "held" not in released
+    assert not rig.is_held()
+    with pytest.raises(NotPossibleNowError, match="not held"):
+        await rig.house.ask(Verb.release, "shop")

@@ -87,7 +87,8 @@ def test_every_family_of_the_list_is_there_with_a_help_text(scene: Scene) -> Non
     families = scene.families()
 
     assert {name.removeprefix("trafficmgr_") for name in families} == {
-        "requests", "failures", "responses_5xx", "dns_answers", "spilled", "in_flight",
+        "requests", "failures", "responses_5xx", "dns_answers", "spilled", "ejected",
+        "repeated", "in_flight",
         "response_seconds", "weight_configured_ratio", "weight_observed_ratio", "groups",
         "groups_ready", "preview_clients", "rollout_phase", "table_generation", "slots_present",
         "registry_check_failed", "journal_trouble", "build_info",

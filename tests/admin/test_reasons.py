@@ -102,6 +102,15 @@ EXAMPLES: dict[str, tuple[Callable[[], Story], list[str]]] = {
         lambda: shows(told(), "v2", 120.0),
         [("v2 is held at step 1 of 2 with 10 % of traffic for another 17s; then it gets 50 %.")],
     ),
+    "an operator holds requests": (
+        lambda: asks(told(), events.HoldAsked, 101.0),
+        [
+            (
+                "An operator holds its requests: each waits in the proxy for up to 30s;"
+                " `trafficmgr release shop` lets them be served."
+            )
+        ],
+    ),
     "a hold stands still": (
         lambda: loses(shows(told(), "v2", 120.0), "v2", 2, 121.0),
         [

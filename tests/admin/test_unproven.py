@@ -154,7 +154,10 @@ EXAMPLES: dict[str, tuple[Callable[[], Story], list[str]]] = {
     ),
     "a task is being started": (
         lambda: v2_until(100.5, hooks="before:migrate:command:10m:final"),
-        ["Hook migrate is being started in group shop-4; groups of v2 start when it is done."],
+        [
+            "Hook migrate is being started in group shop-4; groups of v2 start when it is done.",
+            FINAL,
+        ],
     ),
     "a task runs": (
         lambda: v2_until(103.0, hooks="before:migrate:command:10m"),

@@ -65,6 +65,35 @@ def test_a_preview_is_shown_by_its_name() -> None:
     assert view["remarks"] == ["preview.shop.test reaches the candidate, v2"]
 
 
+def test_a_wildcard_is_no_name_of_a_preview() -> None:
+    story = stable()
+    wild = story.state.settings.but(hosts=("*.apps.test", "shop.test"))
+    story.feed(events.SettingsApplied(at=story.now, endpoint=NAME, settings=wild))
+    only_wild = shows(stable(), "v2", 120.0)
+    only = only_wild.state.settings.but(hosts=("*.apps.test",))
+    only_wild.feed(events.SettingsApplied(at=only_wild.now, endpoint=NAME, settings=only))
+
+    assert shown(shows(story, "v2", 120.0))["remarks"] == [
+        "preview.shop.test reaches the candidate, v2"
+    ]
+    assert shown(only_wild)["remarks"] == []
+
+
+def test_requests_that_are_held_are_said_with_what_to_type() -> None:
+    story = asks(stable(), events.HoldAsked)
+
+    held = shown(story)
+    released = shown(asks(story, events.ReleaseAsked))
+
+    assert held["is_held"]
+    assert held["remarks"] == [
+        "held: requests wait for up to 30s; `trafficmgr release shop` lets them be served"
+    ]
+    assert held["says"] == "Requests are held. Revision v1 serves with 2 of 2 groups ready."
+    assert (released["is_held"], released["remarks"]) == (False, [])
+    assert released["says"] == "Revision v1 serves with 2 of 2 groups ready."
+
+
 def test_an_engine_that_is_away_is_said() -> None:
     story = stable()
     story.feed(events.EngineLost(at=story.now, reason="nobody answers"))

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from support.cli_support import VALID_CONFIG, invoke
 from trafficmgr.cli import examination
 from trafficmgr.cli.examination import examined
 from trafficmgr.config.load import load
-from trafficmgr.config.settings import Settings
+from trafficmgr.config.settings import Address, Settings
 from trafficmgr.runtimes.contract import BEHAVIOURS, RuntimeFailure
 from trafficmgr.runtimes.embedded import pool
 from trafficmgr.supervisor.identity import identity_of
@@ -137,6 +137,16 @@ def test_a_port_in_use_is_a_problem_unless_it_is_the_services_own(tmp_path: Path
         assert identity is not None
         (settings.state_dir / "supervisor.lock").write_text(json.dumps(asdict(identity)))
         assert troubles(settings) == []
+
+
+def test_a_port_of_tls_in_use_is_a_problem(tmp_path: Path) -> None:
+    settings = load(written(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Address("127.0.0.1", taken.getsockname()[1])
+
+        (trouble,) = troubles(replace(settings, listen_https=(address,)))
+
+    assert trouble.startswith(f"https {address}: can't be listened at: Address already in use")
 
 
 def test_a_udp_port_in_use_is_noticed_as_well(tmp_path: Path) -> None:

@@ -121,7 +121,9 @@ def test_logs_are_printed_byte_for_byte(state_dir: Path, house: FakeHouse) -> No
 # -- orders ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["abort", "pause", "promote", "resume", "retry", "rollback"])
+@pytest.mark.parametrize(
+    "verb", ["abort", "hold", "pause", "promote", "release", "resume", "retry", "rollback"]
+)
 def test_each_order_of_one_endpoint_asks_for_just_that(
     state_dir: Path, house: FakeHouse, verb: str
 ) -> None:
@@ -157,7 +159,9 @@ def test_orders_reach_the_house_and_print_its_sentence(state_dir: Path, house: F
     ]
 
 
-@pytest.mark.parametrize("verb", ["pause", "resume", "abort", "rollback", "retry"])
+@pytest.mark.parametrize(
+    "verb", ["pause", "resume", "abort", "rollback", "retry", "hold", "release"]
+)
 def test_every_plain_order_reaches_the_house(state_dir: Path, house: FakeHouse, verb: str) -> None:
     result = invoke(verb, "shop", "--state-dir", state_dir)
 
@@ -346,6 +350,29 @@ def test_the_supervisor_is_told_absolute_paths_only(
         "-m", "trafficmgr.dataplane.worker",
         "--state-dir", str(state_dir), "--link", str(state_dir / "run" / "link.sock"),
     )  # fmt: skip
+
+
+def test_the_supervisor_is_told_where_tls_is_served(tmp_path: Path) -> None:
+    file = tmp_path / "shop.yaml"
+    tls = "tls: {certificates: [{certificate: a.pem, key: a.key}]}\n"
+    served = VALID_CONFIG.replace("listen:\n", 'listen:\n  https: ["127.0.0.1:8443"]\n')
+    file.write_text(tls + served)
+
+    assert run.spec_of(load(file)).https == (("127.0.0.1", 8443),)
+
+
+def test_nothing_is_run_without_its_certificates(tmp_path: Path) -> None:
+    """`validate` passes over what is not there: keys have no place where configs are checked."""
+    file = tmp_path / "shop.yaml"
+    tls = "tls: {certificates: [{certificate: a.pem, key: a.key}]}\n"
+    served = VALID_CONFIG.replace("listen:\n", 'listen:\n  https: ["127.0.0.1:8443"]\n')
+    file.write_text(tls + served)
+
+    assert invoke("validate", file).exit_code == 0
+    for verb in (("run", "-c"), ("doctor", "--config")):
+        result = invoke(*verb, file)
+        assert result.exit_code == 2
+        assert "a.pem can't be read" in result.stderr
 
 
 # -- the command itself ---------------------------------------------------------------------------

@@ -300,7 +300,7 @@ def test_the_reference_shows_each_kind_of_gate_and_hook() -> None:
     assert found.hooks[0].is_reversible is False
     assert found.smoke == Smoke(
         requests=(
-            SmokeRequest(path="/healthz"),
+            SmokeRequest(path="/shop"),
             SmokeRequest(path="/cart?item=1", body=r"Your cart \([0-9]+\)"),
         ),
         is_rehearsed=True,

@@ -47,6 +47,7 @@ from trafficmgr.core.template import (
     TcpCheck,
     Volume,
 )
+from trafficmgr.core.traffic import HttpPolicy
 
 FOLDER = Path(__file__).parents[2] / "config"
 
@@ -78,7 +79,7 @@ shop.yaml:12:11: unknown key "enw" in container "web"
      |           ^^^ did you mean "env"?
 shop.yaml:14:13: host "shop.apps.test" of endpoint "api" already leads to "shop"
   14 |     hosts: [shop.apps.test]
-     |             ^^^^^^^^^^^^^^ a host leads to one endpoint: remove one of them"""
+     |             ^^^^^^^^^^^^^^ remove one of them, or part them by http: {paths: [/api]}"""
 
 
 OTHER_ENDPOINT_KEYS = """\
@@ -208,8 +209,8 @@ def test_everything_in_the_annotated_reference_arrives(monkeypatch: pytest.Monke
         "registry.example.com": RegistrySettings("ci", Path("/run/secrets/registry"), False)
     }
     shop = found.endpoints["shop"]
-    proved_elsewhere = shop.settings.but(gates=Gates(), hooks=(), smoke=None)
-    assert EndpointConfig(settings=proved_elsewhere, update=shop.update) == EndpointConfig(
+    shown_elsewhere = shop.settings.but(gates=Gates(), hooks=(), smoke=None, http=HttpPolicy())
+    assert EndpointConfig(settings=shown_elsewhere, update=shop.update) == EndpointConfig(
         settings=EndpointSettings(
             name="shop",
             hosts=("shop.apps.test",),
@@ -258,7 +259,7 @@ def test_what_is_left_out_is_what_the_core_says(tmp_path: Path) -> None:
 def test_every_key_of_an_endpoint_reaches_the_core(tmp_path: Path) -> None:
     """Each value differs from its default, so that a forgotten or crossed key shows.
 
-    Gates, hooks and smoke have a page of their own (test_config_gates.py).
+    Gates, hooks and smoke have a page of their own (test_config_gates.py), and so has HTTP.
     """
     text = changed(
         ("listen:\n", "fence: 7s\nworkers: 4\nmax_concurrent: 9\nlisten:\n"),

@@ -47,7 +47,7 @@ def test_dns_names_are_lower_case_without_the_last_dot(text: str, host: str) -> 
         ("a.test:8080", "has a port"),
         ("127.0.0.1", "is an address"),
         ("::1", "is an address"),
-        ("*.a.test", "not part of this version"),
+        ("*.a.test", "names many"),
         ("münchen.test", "has letters that DNS can't carry"),
     ],
 )
@@ -61,6 +61,69 @@ def test_a_name_with_other_letters_gets_its_punycode() -> None:
         names.dns_name("münchen.test")
 
     assert caught.value.hint == "write xn--mnchen-3ya.test"
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("*.apps.test", "*.apps.test"),
+        ("*.Apps.Test.", "*.apps.test"),
+        ("*.test", "*.test"),
+        ("Shop.test", "shop.test"),
+    ],
+)
+def test_a_host_may_be_a_wildcard_for_its_first_label(text: str, host: str) -> None:
+    assert names.host(text) == host
+    assert names.is_wildcard(host) == text.startswith("*")
+
+
+@pytest.mark.parametrize(
+    ("text", "predicate", "hint"),
+    [
+        ("*", "not its whole first label", "write *.apps.test"),
+        ("*.", "is not a DNS name", "such as shop.apps.test"),
+        ("*.*.test", "not its whole first label", "write *.test"),
+        ("a*.test", "not its whole first label", "write *.test"),
+        ("shop.*.test", "not its whole first label", "write *.test"),
+        ("*.a b", "is not a DNS name", "labels of letters"),
+        (7, "is not a DNS name", "such as shop"),
+    ],
+)
+def test_no_other_star_is_a_host(text: object, predicate: str, hint: str) -> None:
+    with pytest.raises(UnfitError) as caught:
+        names.host(text)
+
+    assert predicate in caught.value.predicate
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("2001:DB8::/32", "2001:db8::/32"),
+        ("::1", "::1/128"),
+    ],
+)
+def test_a_network_may_be_one_address(text: str, network: str) -> None:
+    assert names.network(text) == network
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("10.0.0.1/8", "write 10.0.0.0/8"),
+        ("10.0.0.0/33", 'such as "10.0.0.0/8"'),
+        ("private", 'such as "10.0.0.0/8"'),
+        (10, 'such as "10.0.0.0/8"'),
+    ],
+)
+def test_what_is_no_network_says_what_to_write(text: object, hint: str) -> None:
+    with pytest.raises(UnfitError) as caught:
+        names.network(text)
+
+    assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize(

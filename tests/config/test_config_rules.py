@@ -89,8 +89,6 @@ def test_a_key_of_a_later_version_is_no_typing_mistake(tmp_path: Path, text: str
         (f"runtime: kubernetes\n{GOOD}", "kubernetes", "write embedded or docker"),
         (f"runtime: {{kind: kubernetes}}\n{GOOD}", "kubernetes", "write embedded or docker"),
         (with_lines("rootfs: image", after="replicas: 2"), "image", "write host"),
-        (in_endpoint("affinity: cookie"), "cookie", "write none or client"),
-        (in_endpoint("affinity: header"), "header", "write none or client"),
     ],
 )
 def test_a_value_of_a_later_version_is_no_typing_mistake(

@@ -160,6 +160,33 @@ def test_what_is_no_share_says_what_to_write(value: object, predicate: str, hint
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("written", "part"), [("20%", 0.2), ("0%", 0.0), ("100%", 1.0), (0.07, 0.07), (0, 0.0)]
+)
+def test_per_cent_may_be_nothing_or_all(written: object, part: float) -> None:
+    assert units.percent(written) == part
+
+
+@pytest.mark.parametrize(
+    ("value", "predicate", "hint"),
+    [
+        (20, "has no unit", "write 20% for per cent"),
+        (1, "has no unit", "write 1% for per cent"),
+        ("12.5%", "is not a whole number of per cent", "write 12%"),
+        (0.005, "is not a whole number of per cent", "write 0%"),
+        ("101%", "is more than all there is", "100% or less"),
+        ("some", "is not a share", "such as 1%"),
+    ],
+)
+def test_what_is_no_whole_per_cent_says_what_to_write(
+    value: object, predicate: str, hint: str
+) -> None:
+    with pytest.raises(UnfitError, match=predicate) as caught:
+        units.percent(value)
+
+    assert hint in caught.value.hint
+
+
 def test_an_alpha_is_at_most_a_half() -> None:
     assert units.alpha("50%") == 0.5
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.config_support import GOOD, changed, with_lines
 from support.controller_support import Clock, running
@@ -20,7 +21,9 @@ from trafficmgr.controller.recovery import forget_tables
 from trafficmgr.core.errors import NotPossibleNowError, TrafficmgrError
 from trafficmgr.core.events import ControllerStarted
 from trafficmgr.core.fleet import Fleet
+from trafficmgr.core.routing import Zones
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.traffic import Front
 from trafficmgr.journal.sqlite import Journal
 from trafficmgr.registry.images import Images, Resolved
 from trafficmgr.registry.poller import Poller
@@ -274,6 +277,31 @@ async def test_zones_are_published_under_a_new_generation_if_they_differ(house: 
     assert b"ns2.apps.test" in (house.state_dir / "tables" / "zones").read_bytes()
 
 
+async def test_how_connections_are_served_is_published_as_it_runs(house: House) -> None:
+    await house.apply(f"http: {{idle: 5s}}\n{TWO}")
+
+    data = (house.state_dir / "tables" / "zones").read_bytes()
+    assert msgspec.msgpack.decode(data, type=Zones).front == Front(idle_s=5.0)
+
+
+async def test_how_an_endpoint_is_served_changes_its_table(house: House) -> None:
+    before = house.state("shop").table
+
+    await house.apply(GOOD.replace("    group:", "    http: {max_body: 1MiB}\n    group:"))
+
+    table = house.state("shop").table
+    assert (table.generation, table.http.max_body_bytes) == (before.generation + 1, 1024 * 1024)
+
+
+async def test_a_certificate_that_is_not_there_changes_nothing(house: House) -> None:
+    tls = "tls: {certificates: [{certificate: absent.pem, key: absent.key}]}\n"
+
+    with pytest.raises(ConfigError, match=r"absent\.pem can't be read"):
+        await house.apply(tls + GOOD.replace("  http:", '  https: ["127.0.0.1:8443"]\n  http:'))
+
+    assert not (house.state_dir / accepted.NAME).exists()
+
+
 # -- images ---------------------------------------------------------------------------------------
 
 
@@ -398,6 +426,20 @@ def test_relative_paths_go_by_the_file_that_was_applied(tmp_path: Path, state_di
 
     assert settings.path == other
     assert settings.registries["r.test"].password_file == tmp_path / "other" / "secret"
+
+
+def test_a_certificate_that_is_just_replaced_does_not_keep_a_controller_from_starting(
+    tmp_path: Path, state_dir: Path
+) -> None:
+    """What was accepted is not looked at again: workers serve on with what they have."""
+    file = file_with(tmp_path, GOOD)
+    settings_at_start(state_dir, file)
+    tls = "tls: {certificates: [{certificate: apps.pem, key: apps.key}]}\n"
+    text = tls + GOOD.replace("  http:", '  https: ["127.0.0.1:8443"]\n  http:')
+    keep(state_dir, file, text.encode())
+    (tmp_path / "apps.pem").write_text("half of a cert")
+
+    assert settings_at_start(state_dir, file).front.certificates
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b'{"run": 1}', b"\xff"])

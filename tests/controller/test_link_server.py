@@ -14,6 +14,7 @@ from trafficmgr.core import routing
 from trafficmgr.core.events import Event, TableApplied, WorkerConnected
 from trafficmgr.core.model import Publish
 from trafficmgr.core.routing import Table, Zone, Zones
+from trafficmgr.core.traffic import Front
 from trafficmgr.wire import frames
 
 ZONE = Zone(name="apps.test", ns=("ns1.apps.test",))
@@ -100,13 +101,15 @@ async def test_a_table_that_cannot_be_written_is_not_sent(stage: Stage) -> None:
 
 async def test_a_worker_is_brought_up_to_date_at_its_hello_zones_last(stage: Stage) -> None:
     """The zones tell a worker without tables that it knows everything now."""
-    await stage.link.publish_zones((ZONE,), ("192.0.2.1",))
+    front = Front(idle_s=5.0)
+    await stage.link.publish_zones((ZONE,), ("192.0.2.1",), front)
     await stage.link.publish(table(3))
 
     fresh = await Worker.connected(stage.state_dir)
     current = await Worker.connected(stage.state_dir, **{NAME: 3})
 
-    zones = frames.ZonesSent(zones=Zones(generation=1, zones=(ZONE,), advertise=("192.0.2.1",)))
+    known = Zones(generation=1, zones=(ZONE,), advertise=("192.0.2.1",), front=front)
+    zones = frames.ZonesSent(zones=known)
     assert await fresh.hear(2) == [frames.TableSent(table=table(3)), zones]
     assert await current.hear(1) == [zones]
     await fresh.close()
@@ -116,7 +119,7 @@ async def test_a_worker_is_brought_up_to_date_at_its_hello_zones_last(stage: Sta
 async def test_zones_move_forward_across_controllers_and_reboots(tmp_path: Path) -> None:
     """Workers refuse an older generation; a clock that starts anew must not bring one."""
     for _ in range(3):
-        await Stage(tmp_path).link.publish_zones((ZONE,), ())
+        await Stage(tmp_path).link.publish_zones((ZONE,), (), Front())
 
     written = (tmp_path / "tables" / "zones").read_bytes()
     assert msgspec.msgpack.decode(written, type=Zones).generation == 3

@@ -17,6 +17,7 @@ from trafficmgr.config.settings import (
 )
 from trafficmgr.controller.plan import Changed, Fate, Plan, compared, differences
 from trafficmgr.controller.written import written
+from trafficmgr.controller.written_http import front
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.gating import (
     Check,
@@ -58,6 +59,16 @@ from trafficmgr.core.template import (
     TcpCheck,
     Volume,
 )
+from trafficmgr.core.traffic import (
+    AccessLog,
+    Balance,
+    Certificate,
+    Ejection,
+    Front,
+    HttpPolicy,
+    Pin,
+    PinTo,
+)
 
 CONTAINER = ContainerTemplate(name="web", image="r.test/web", ports=(8080,))
 TEMPLATE = GroupTemplate(containers=(CONTAINER,))
@@ -78,6 +89,7 @@ OTHERS: dict[str, Any] = {
     "gates": Gates(compare=Compare()),
     "hooks": (Hook(name="a", stage=HookStage.after, action=HttpCall(url="http://x/")),),
     "smoke": Smoke(),
+    "http": HttpPolicy(retry_budget_pct=0),
 }
 """Of each key that is no duration, another value."""
 
@@ -115,6 +127,43 @@ OTHER_SMOKES: dict[str, Any] = {
     "timeout_s": 1.0,
     "is_rehearsed": True,
 }
+OTHER_POLICIES: dict[str, Any] = {
+    "paths": ("/api",),
+    "balance": Balance.least_requests,
+    "affinity_name": "session",
+    "pins": (Pin(header="x-canary", to=PinTo.candidate),),
+    "ejection": None,
+    "retry_budget_pct": 21,
+    "max_body_bytes": 1,
+    "connect_s": 1.0,
+    "response_head_s": 1.0,
+    "stream_idle_s": 1.0,
+    "tunnel_idle_s": 1.0,
+    "max_requests": 1,
+    "queue_limit": 0,
+    "queue_s": 1.0,
+    "hold_s": 1.0,
+    "hold_limit": 0,
+    "redirects_to_https": True,
+}
+OTHER_PINS: dict[str, Any] = {"to": PinTo.stable, "header": "y", "value": "1"}
+OTHER_EJECTIONS: dict[str, Any] = {"failures": 1, "base_s": 1.0, "longest_s": 1.0}
+OTHER_FRONTS: dict[str, Any] = {
+    "request_line_bytes": 1024,
+    "head_bytes": 1024,
+    "fields": 10,
+    "head_s": 1.0,
+    "idle_s": 1.0,
+    "max_connections": 1,
+    "trusted_proxies": ("10.0.0.0/8",),
+    "names_requests": False,
+    "has_via": True,
+    "access_log": AccessLog(path="/log"),
+    "certificates": (Certificate(certificate="/a.pem", key="/a.key"),),
+}
+NO_SETTING = {"is_held", "drain_websocket_s"}
+"""Of a policy: an operator says the one, and `drain` the other."""
+
 OTHER_REQUESTS: dict[str, Any] = {"path": "/up", "status": 204, "body": "Hello"}
 
 OTHER_CONTAINERS: dict[str, Any] = {
@@ -251,6 +300,14 @@ def with_request(request: SmokeRequest) -> EndpointSettings:
     return GIVEN.but(smoke=Smoke(requests=(request,)))
 
 
+def with_pin(pin: Pin) -> EndpointSettings:
+    return GIVEN.but(http=HttpPolicy(pins=(pin,)))
+
+
+def with_ejection(ejection: Ejection) -> EndpointSettings:
+    return GIVEN.but(http=HttpPolicy(ejection=ejection))
+
+
 WITHIN: list[tuple[Noun, dict[str, Any], Any]] = [
     (Gates(), OTHER_GATES, lambda gates: GIVEN.but(gates=gates)),
     (Compare(), OTHER_COMPARES, with_compare),
@@ -258,8 +315,11 @@ WITHIN: list[tuple[Noun, dict[str, Any], Any]] = [
     (HOOK, OTHER_HOOKS, with_hook),
     (Smoke(), OTHER_SMOKES, lambda smoke: GIVEN.but(smoke=smoke)),
     (SmokeRequest(), OTHER_REQUESTS, with_request),
+    (HttpPolicy(), OTHER_POLICIES, lambda http: GIVEN.but(http=http)),
+    (Pin(header="x", to=PinTo.candidate), OTHER_PINS, with_pin),
+    (Ejection(), OTHER_EJECTIONS, with_ejection),
 ]
-"""What a rollout has below itself, another value of each of its fields, and the way to it."""
+"""What a rollout and `http` have below them, another value of each of its fields, the way to it."""
 
 
 @pytest.mark.parametrize(
@@ -268,14 +328,34 @@ WITHIN: list[tuple[Noun, dict[str, Any], Any]] = [
         pytest.param(noun, field.name, others, within, id=f"{type(noun).__name__} {field.name}")
         for noun, others, within in WITHIN
         for field in msgspec.structs.fields(noun)
+        if field.name not in NO_SETTING and (type(noun), field.name) != (Pin, "cookie")
     ],
 )
-def test_no_setting_of_gates_hooks_and_smoke_is_forgotten(
+def test_no_setting_further_below_is_forgotten(
     noun: Noun, field: str, others: dict[str, Any], within: Any
 ) -> None:
     other = noun.but(**{field: others[field]})
 
     assert written(config(within(other))) != written(config(within(noun)))
+
+
+@pytest.mark.parametrize("field", [field.name for field in msgspec.structs.fields(Front)])
+def test_no_setting_of_connections_is_forgotten(field: str) -> None:
+    assert dict(front(Front(**{field: OTHER_FRONTS[field]}))) != dict(front(Front()))
+
+
+def test_a_pin_by_a_cookie_is_another_than_by_a_header() -> None:
+    by_cookie, by_header = Pin(cookie="x", to=PinTo.stable), Pin(header="x", to=PinTo.stable)
+
+    assert written(config(with_pin(by_cookie))) != written(config(with_pin(by_header)))
+
+
+@pytest.mark.parametrize("field", ["path", "format"])
+def test_no_setting_of_the_access_log_is_forgotten(field: str) -> None:
+    log = AccessLog(path="/log")
+    other = log.but(**{field: "combined"})
+
+    assert dict(front(Front(access_log=other))) != dict(front(Front(access_log=log)))
 
 
 ASKS: list[JsonCheck | CommandCheck | ProbeCheck] = [
@@ -394,6 +474,32 @@ def test_what_a_revision_must_prove_is_said_key_by_key_and_is_no_new_revision(
     assert (endpoint.has_new_group, endpoint.has_new_tag) == (False, False)
 
 
+SERVED = (
+    "affinity: {cookie: session}\n"
+    "    http:\n"
+    "      paths: [/api]\n"
+    "      max_requests: 100\n"
+    "      queue: {limit: 3}\n"
+    "      ejection: false\n"
+    "      pins: [{cookie: preview, to: candidate}, {header: X-A, value: b, to: stable}]"
+)
+SERVED_SAID = {
+    "affinity": ("none", "cookie session"),
+    "http.paths": ("", "/api"),
+    "http.max_requests": ("", "100"),
+    "http.queue": ("100 for 5s", "3 for 5s"),
+    "http.ejection": ("after 5 failures for 10s to 5m", "never"),
+    "http.pins": ("", "cookie preview to candidate, header x-a 'b' to stable"),
+}
+
+
+def test_how_http_is_served_is_said_key_by_key_and_is_no_new_revision(tmp_path: Path) -> None:
+    endpoint = only_endpoint(planned(tmp_path, with_lines(SERVED, after="hosts: [shop.apps.test]")))
+
+    assert {one.key: (one.old, one.new) for one in endpoint.changed} == SERVED_SAID
+    assert (endpoint.has_new_group, endpoint.has_new_tag) == (False, False)
+
+
 def test_what_is_in_the_environment_is_not_said(tmp_path: Path) -> None:
     old = with_lines("env: {TOKEN: secret-1, OLD: x}", after="ports: [8080]")
     new = with_lines("env: {TOKEN: secret-2, NEW: y}", after="ports: [8080]")
@@ -457,6 +563,7 @@ def test_what_makes_a_new_revision_is_told_apart(
         ("state_dir", lambda s: replace(s, state_dir=Path("/else"))),
         ("listen.dns", lambda s: replace(s, listen_dns=())),
         ("listen.http", lambda s: replace(s, listen_http=(Address("127.0.0.1", 1),))),
+        ("listen.https", lambda s: replace(s, listen_https=(Address("127.0.0.1", 1),))),
         ("address_pool", lambda s: replace(s, address_pool="127.9.0.0/16")),
         ("workers", lambda s: replace(s, workers=s.workers + 1)),
         ("runtime", lambda s: replace(s, runtime=RuntimeSettings("docker"))),
@@ -481,6 +588,8 @@ def test_what_needs_a_restart_is_named(tmp_path: Path, key: str, change: Any) ->
         ("registries.r.test", "registries: {r.test: {insecure: true}}"),
         ("keep_logs", "keep_logs: 1h"),
         ("secrets.token", "secrets: {token: {env: TOKEN}}"),
+        ("http.idle", "http: {idle: 5s}"),
+        ("http.trusted_proxies", "http: {trusted_proxies: [10.0.0.0/8]}"),
     ],
 )
 def test_what_concerns_the_whole_service_is_applied_as_it_runs(
@@ -495,8 +604,10 @@ def test_what_concerns_the_whole_service_is_applied_as_it_runs(
 def test_every_field_of_the_settings_is_compared() -> None:
     """A field that is added has to be put into `restart` or `service`, or be an endpoint's."""
     elsewhere = {"path", "endpoints"}
-    restart = {"state_dir", "listen_dns", "listen_http", "address_pool", "workers", "runtime"}
+    restart = {"state_dir", "listen_dns", "listen_http", "listen_https", "address_pool", "workers"}
+    restart |= {"runtime"}
     service = {"advertise", "max_concurrent", "zones", "registries", "keep_logs_s", "secrets"}
+    service |= {"front"}
 
     assert set(Settings.__slots__) == elsewhere | restart | service
 
@@ -509,3 +620,28 @@ def test_a_host_that_moves_to_an_endpoint_that_has_to_start_is_named(tmp_path: P
         ("store", Fate.new),
     ]
     assert [(m.host, m.old, m.new) for m in plan.moved] == [("shop.apps.test", "shop", "store")]
+
+
+def test_a_path_that_another_endpoint_takes_over_is_named(tmp_path: Path) -> None:
+    """The rest of the host stays where it was."""
+    api = GOOD.partition("endpoints:\n")[2].replace("  shop:", "  api:")
+    new = GOOD + api.replace("    group:", "    http: {paths: [/api]}\n    group:")
+    third = api.replace("  api:", "  v2:").replace(
+        "    group:", "    http: {paths: [/api/v2]}\n    group:"
+    )
+
+    first, second = planned(tmp_path, new), planned(tmp_path, new + third, new)
+
+    assert [(m.host, m.old, m.new) for m in first.moved] == [("shop.apps.test/api", "shop", "api")]
+    assert [(m.host, m.old, m.new) for m in second.moved] == [
+        ("shop.apps.test/api/v2", "api", "v2")
+    ]
+
+
+def test_a_path_that_nobody_had_moves_from_nobody(tmp_path: Path) -> None:
+    one = with_lines("http: {paths: [/shop]}", after="hosts: [shop.apps.test]")
+    api = one.partition("endpoints:\n")[2].replace("  shop:", "  api:")
+
+    plan = planned(tmp_path, one + api.replace("[/shop]", "[/shops]"), one)
+
+    assert plan.moved == ()

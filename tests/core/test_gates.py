@@ -1,6 +1,7 @@
 """What the gates on our own traffic say, and that they say why."""
 
 from math import exp, isfinite, log
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -70,6 +71,31 @@ def judged(
         gates, evidence, at=evidence.at, weight_pct=weight_pct, has_affinity=has_affinity
     )
     return said[-1]
+
+
+def kinds_until_decided(windows: list[Pair], weight_pct: int) -> set[VerdictKind]:
+    """Return what is said of a step after each window, until it is something."""
+    evidence, total = begun(0.0, 0, {"a": Pair()}), Pair()
+    kinds: set[VerdictKind] = set()
+    for number, window in enumerate((Pair(), *windows)):
+        total += window
+        for at in (40.0 * number, 40.0 * number + 30.0):
+            evidence = observed(
+                evidence,
+                {"a": total},
+                at=at,
+                stage=0,
+                weight_pct=weight_pct,
+                gates=COMPARE,
+                has_affinity=False,
+            )
+        said = verdicts(
+            COMPARE, evidence, at=evidence.at, weight_pct=weight_pct, has_affinity=False
+        )
+        kinds.add(said[-1].kind)
+        if kinds & {PASS, FAIL}:
+            break
+    return kinds
 
 
 # -- all of them ----------------------------------------------------------------------------------
@@ -195,7 +221,7 @@ def test_a_stable_of_which_little_was_seen_neither_condemns_nor_absolves() -> No
     verdict = judged(ERRORS, pair(95, 40, 5, 0), weight_pct=95)
 
     assert verdict.kind is INSUFFICIENT
-    assert verdict.why.endswith("stable has too few to compare it with")
+    assert verdict.why.endswith("whether stable does better is not beyond doubt yet")
 
 
 def test_a_limit_is_judged_alone_once_stable_has_no_traffic() -> None:
@@ -344,6 +370,33 @@ def test_a_good_candidate_passes_when_a_bad_one_would_have_been_noticed() -> Non
     assert early.numbers["e_planted"] < 200 <= late.numbers["e_planted"]
     assert "had 5 % more failed, it would be" in early.why
     assert early.why.endswith(": too little was seen to tell")
+
+
+def test_what_a_bad_release_fails_at_does_not_help_it_to_pass() -> None:
+    """With its own failures and the planted ones E is enough long before it is by the former."""
+    verdict = judged(COMPARE, pair(100, 4, 900, 4))
+
+    assert verdict.numbers["e_planted"] >= 200 > verdict.numbers["e"]
+    assert verdict.kind is INSUFFICIENT
+    assert verdict.why.endswith("; it may be 5 % more than of stable")
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2])
+@pytest.mark.parametrize("weight_pct", [10, 50])
+def test_a_bad_release_passes_at_most_as_often_as_it_may(share: float, weight_pct: int) -> None:
+    """It is looked at in 30 windows of 50 requests; what fails 5 % more may pass in 5 %."""
+    random, passed, runs = Random(7), 0, 400  # noqa: S311  failures, not secrets
+    mine, others = 50 * weight_pct // 100, 50 - 50 * weight_pct // 100
+    for _ in range(runs):
+        windows: list[Pair] = []
+        for _ in range(30):
+            failed = sum(random.random() < share + 0.005 for _ in range(mine))
+            stable_failed = sum(random.random() < 0.005 for _ in range(others))
+            windows.append(pair(mine, failed, others, stable_failed))
+        passed += PASS in kinds_until_decided(windows, weight_pct)
+
+    # by the binomial distribution 400 runs at 5 % pass more often than 34 times once in 1000
+    assert passed <= 34
 
 
 def test_what_is_to_be_caught_says_how_much_must_be_seen() -> None:

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trafficmgr.core.odds import ODDS, Bets, favoured, log_e_of, log_factors, shown
+from trafficmgr.core.odds import (
+    ODDS,
+    Bets,
+    favoured,
+    log_e_of,
+    log_factors,
+    log_ratio,
+    shown,
+)
 
 ROUNDING = 1e-9
 MARGINS = [
@@ -131,6 +139,36 @@ def test_all_bets_are_equal_at_first() -> None:
     bets = Bets().after(hits=0, trials=0, share=0.5)
 
     assert [exp(one) for one in bets.logs] == pytest.approx([1 / 12] * 6)
+
+
+# -- two shares -----------------------------------------------------------------------------------
+
+
+def chance_to_fall(truth: float, *, share: float, other: float) -> float:
+    """Return how probable it is that the ratio falls to 1/20 within 300 tries, looked at each."""
+    fallen, alive = 0.0, {0: 1.0}
+    for n in range(1, 301):
+        grown: dict[int, float] = {}
+        for hits, chance in alive.items():
+            grown[hits] = grown.get(hits, 0.0) + chance * (1 - truth)
+            grown[hits + 1] = grown.get(hits + 1, 0.0) + chance * truth
+        low = {
+            hits
+            for hits in grown
+            if log_ratio(hits=hits, tries=n, share=share, other=other) <= log(1 / 20)
+        }
+        fallen += sum(grown.pop(hits) for hits in low)
+        alive = grown
+    return fallen
+
+
+@pytest.mark.parametrize(("share", "other"), [(0.055, 0.005), (0.2, 0.1), (0.6, 0.01)])
+def test_a_ratio_falls_only_while_the_other_share_is_the_true_one(
+    share: float, other: float
+) -> None:
+    """Exactly: all that can come out is enumerated."""
+    assert 0 < chance_to_fall(share, share=share, other=other) <= 1 / 20
+    assert chance_to_fall(other, share=share, other=other) > 0.95
 
 
 # -- figures --------------------------------------------------------------------------------------

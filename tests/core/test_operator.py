@@ -69,6 +69,8 @@ ASKED: dict[Verb, Callable[[float], Event]] = {
     Verb.rollback: lambda at: events.RollbackAsked(at=at, endpoint=NAME),
     Verb.retry: lambda at: events.RetryAsked(at=at, endpoint=NAME),
     Verb.scale: lambda at: events.ScaleAsked(at=at, endpoint=NAME, replicas=3),
+    Verb.hold: lambda at: events.HoldAsked(at=at, endpoint=NAME),
+    Verb.release: lambda at: events.ReleaseAsked(at=at, endpoint=NAME),
 }
 
 

@@ -163,6 +163,18 @@ def test_a_swapped_table_is_obeyed_by_the_very_next_answer() -> None:
     assert served.applied("shop").answered == {"group-127.77.0.1": 10.0}
 
 
+def test_a_wildcard_answers_for_one_label_that_no_name_has() -> None:
+    nine = shares({"nine": 100}, {"nine": ["127.77.0.9"]})
+    wild = table("*.apps.test", endpoint="wild", shares=nine)
+    ask = asker(answers(book(wild, table("a.shop.apps.test", shares=ONE))))
+
+    assert texts(ask("any.apps.test")) == ["any.apps.test. 7 IN A 127.77.0.9"]
+    assert ask("two.labels.apps.test").rcode() == dns.rcode.NXDOMAIN
+    assert addresses(ask("a.shop.apps.test")) == ["127.77.0.1"]
+    assert ask("shop.apps.test").rcode() == dns.rcode.NOERROR  # a name is below it: no wildcard
+    assert addresses(ask("shop.apps.test")) == []
+
+
 def test_hosts_come_and_go_with_tables() -> None:
     served = book(table("old.apps.test", shares=ONE))
     ask = asker(answers(served))

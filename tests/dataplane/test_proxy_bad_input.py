@@ -24,7 +24,7 @@ REFUSED_AT_THE_HEAD = [
     (HOST + b"Content-Length: 9999999999999999999\r\n\r\n", 400),
     (HOST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
     (HOST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
-    (HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+    (HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
     (HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     (HOST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", 400),
     (HOST + b"Transfer-Encoding:\r\n\r\n", 400),
@@ -57,11 +57,11 @@ REFUSED_AT_THE_HEAD = [
     (b"GET / HTTP/1.2\r\nHost: shop.test\r\n\r\n", 505),
     (b"GET / HTTP/1.32\r\nHost: shop.test\r\n\r\n", 505),
     (b"GET / HTTP/2.0\r\nHost: shop.test\r\n\r\n", 505),
-    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     (HOST + b"Expect: 200-maybe\r\n\r\n", 417),
     (HOST + b"X: " + b"a" * 40_000 + b"\r\n\r\n", 431),
     (HOST + b"X: a\r\n" * 6000 + b"\r\n", 431),
-    (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: shop.test\r\n\r\n", 431),
+    (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: shop.test\r\n\r\n", 414),
     (b"GET / HTTP/1.1\r\n" + b"X" * 400_000, 431),
 ]
 

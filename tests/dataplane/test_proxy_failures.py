@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import math
 import socket
 from contextlib import suppress
 
@@ -294,34 +293,13 @@ async def test_slow_and_idle_clients_are_closed_by_the_sweep(rig: Rig) -> None:
     await until(lambda: sum(not c.is_idle for c in rig.server.connections) == 2)
     await until(lambda: rig.upstream("shop-1").requests == 1)
 
-    rig.server.sweep(rig.server.now() + client_module.HEAD_S + 1)
+    rig.server.sweep(rig.server.now() + rig.server.front.head_s + 1)
     assert (await slow_head.answer()).status == 408
     rig.server.sweep(rig.server.now() + client_module.ANSWER_S + 1)
     assert (await slow_body.answer()).status == 408
-    rig.server.sweep(rig.server.now() + client_module.IDLE_S + 1)
+    rig.server.sweep(rig.server.now() + rig.server.front.idle_s + 1)
     assert await idle.rest() == b""
     assert rig.failures() == {}
-
-
-@with_proxy
-async def test_a_long_answer_has_no_deadline(rig: Rig) -> None:
-    go = asyncio.Event()
-
-    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_head(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
-        await go.wait()
-        writer.write(b"k")
-
-    rig.route((100, [await rig.app("shop-1", script=slow)]))
-    client = await rig.client()
-    client.send(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
-    await until(lambda: any(c.deadline == math.inf for c in rig.server.connections))
-
-    rig.server.sweep(rig.server.now() + 86_400)
-    go.set()
-
-    assert (await client.answer()).body == b"ok"
 
 
 @with_proxy

@@ -1,4 +1,4 @@
-"""WebSockets and other upgrades: a tunnel both ways, counted until both ends are closed."""
+"""Upgrades: a tunnel both ways, counted until both ends are closed."""
 
 import asyncio
 from contextlib import suppress
@@ -6,18 +6,18 @@ from contextlib import suppress
 import pytest
 from support.proxy_support import OK, Client, Rig, read_head, read_message, until, with_proxy
 
-from trafficmgr.dataplane import tunnel as tunnel_module
+from trafficmgr.core.traffic import HttpPolicy
 
 UPGRADE = (
     b"GET /chat HTTP/1.1\r\nHost: shop.test\r\nConnection: keep-alive, Upgrade\r\n"
-    b"Upgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
+    b"Upgrade: raw\r\nSec-WebSocket-Key: x\r\n\r\n"
 )
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: raw\r\nConnection: Upgrade\r\n\r\n"
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     head = await read_head(reader)
-    assert head.fields["upgrade"] == "websocket"
+    assert head.fields["upgrade"] == "raw"
     assert head.fields["connection"] == "upgrade"
     assert head.fields["sec-websocket-key"] == "x"
     writer.write(SWITCH + b"hello ")
@@ -32,7 +32,7 @@ async def upgraded(rig: Rig, ahead: bytes = b"") -> Client:
     client.send(UPGRADE + ahead)
     head = await read_head(client.reader)
     assert head.status == 101
-    assert head.fields == {"upgrade": "websocket", "connection": "upgrade"}
+    assert head.fields == {"upgrade": "raw", "connection": "upgrade"}
     return client
 
 
@@ -200,7 +200,7 @@ async def test_idle_tunnels_end_by_the_sweep_and_the_rest_with_the_server(rig: R
     first = await upgraded(rig)
     await first.reader.readexactly(6)
 
-    rig.server.sweep(rig.server.now() + tunnel_module.IDLE_S + 1)
+    rig.server.sweep(rig.server.now() + HttpPolicy().tunnel_idle_s + 1)
     await until(lambda: rig.upstream("shop-1").tunnels == 0)
     await upgraded(rig)
     rig.server.close()

@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
+from support.front_support import Issued, unverified
 from support.proxy_support import OK, App, Client, read_message
 
 from trafficmgr.core import routing
 from trafficmgr.core.model import Publish, Tcp
 from trafficmgr.core.routing import Share, Table, Target
+from trafficmgr.core.traffic import AccessLog, Front
 from trafficmgr.dataplane.notes import Mishaps
 from trafficmgr.wire import frames
 
@@ -31,7 +34,8 @@ def slot() -> Iterator[dict[str, socket.socket]]:
     dns_tcp = socket.create_server(("127.0.0.1", 0))
     dns_udp = socket.socket(type=socket.SOCK_DGRAM)
     dns_udp.bind(("127.0.0.1", 0))
-    sockets = {"http": http, "dns-tcp": dns_tcp, "dns-udp": dns_udp}
+    https = socket.create_server(("127.0.0.1", 0))
+    sockets = {"http": http, "https": https, "dns-tcp": dns_tcp, "dns-udp": dns_udp}
     yield sockets
     for sock in sockets.values():
         sock.close()
@@ -120,6 +124,33 @@ async def test_a_worker_serves_from_its_files_without_a_controller(
 
         assert (await client.ask(GET)).body == b"ok"
         await client.close()
+
+
+async def test_a_worker_serves_tls_and_writes_its_access_log(
+    tmp_path: Path, slot: dict[str, socket.socket], app: App
+) -> None:
+    """What concerns every connection comes to a worker with its zones."""
+    write_table(tmp_path, app)
+    log = tmp_path / "access.log"
+    front = Front(
+        certificates=(Issued(tmp_path, "shop.test").files,), access_log=AccessLog(path=str(log))
+    )
+    zones = routing.Zones(generation=1, zones=(), advertise=(), front=front)
+    (tmp_path / "tables" / "zones").write_bytes(msgspec.msgpack.encode(zones))
+
+    async with worker(tmp_path, slot) as process:
+        await process.expect("worker_started")
+        client = Client(
+            *await asyncio.open_connection(
+                *slot["https"].getsockname(), ssl=unverified(), server_hostname="shop.test"
+            )
+        )
+        assert (await client.ask(GET)).body == b"ok"
+        await client.close()
+        process.process.send_signal(signal.SIGTERM)
+        assert await process.end() == 0
+
+    assert json.loads(log.read_bytes())["group"] == app.group
 
 
 @asynccontextmanager

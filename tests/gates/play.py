@@ -29,6 +29,12 @@ class Rollout:
     condemned_at: dict[str, int | None]
     passed_at: int | None
 
+    @property
+    def is_let_pass(self) -> bool:
+        """Whether `compare` passed it before it condemned it, if it ever did."""
+        passed_at, condemned_at = self.passed_at, self.condemned_at["compare"]
+        return passed_at is not None and (condemned_at is None or passed_at < condemned_at)
+
 
 def play(scene: Scene, seed: int, gates: Gates) -> Rollout:
     """Run one rollout to its end, or until every judge has condemned the candidate.
@@ -71,11 +77,17 @@ def play(scene: Scene, seed: int, gates: Gates) -> Rollout:
 
 @dataclass(frozen=True)
 class Figures:
-    """What came of many rollouts in a scene: when they were condemned, by judge, and passed."""
+    """What came of many rollouts in a scene: when they were condemned, by judge, and passed.
+
+    `let_pass` were passed by `compare` before they were condemned, or never were; of the
+    `undecided` it said to the end that it had seen too little.
+    """
 
     runs: int
     condemned_at: dict[str, tuple[int, ...]]
     passed_at: tuple[int, ...]
+    let_pass: int
+    undecided: int
 
     def count(self, judge: str) -> int:
         """Return how many rollouts this judge ended."""
@@ -92,6 +104,8 @@ def figures(scene: Scene, runs: int, gates: Gates = BY_ERRORS) -> Figures:
             for judge in JUDGES
         },
         passed_at=tuple(one.passed_at for one in rollouts if one.passed_at),
+        let_pass=sum(one.is_let_pass for one in rollouts),
+        undecided=sum(not (one.passed_at or one.condemned_at["compare"]) for one in rollouts),
     )
 
 

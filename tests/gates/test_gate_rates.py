@@ -12,10 +12,11 @@ import pytest
 from gates import rough, simulate
 from gates.play import BY_ERRORS, BY_LATENCY, MOST_CHANCE, figures, most_false
 from gates.rough import Times, is_condemned
+from gates.simulate import Table
 from gates.traffic import Scene
 
 from trafficmgr.core import evidence
-from trafficmgr.core.counted import Sides
+from trafficmgr.core.counted import Counted, Sides
 from trafficmgr.core.gating import Compare, Gates
 
 LOOSE = 0.1
@@ -90,7 +91,7 @@ def test_what_stable_could_not_take_is_not_held_against_the_candidate() -> None:
 
 
 def test_a_bug_that_does_not_heed_spills_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "RECENT_S", -1.0)
+    monkeypatch.setattr(Counted, "spilled", 0)
 
     assert condemned(SPILL_IN_AN_OUTAGE, 60) > most_false(60, LOOSE)
 
@@ -139,3 +140,46 @@ def test_a_release_as_fast_as_stable_is_spared() -> None:
 
     assert found.count("compare") <= most_false(40)
     assert found.count("limit") <= most_false(40)
+
+
+# -- the page itself ------------------------------------------------------------------------------
+
+PAGE = simulate.PAGE.read_text("utf-8").partition(simulate.BEGIN)[2].partition(simulate.END)[0]
+
+
+def rows(table: Table) -> list[list[str]]:
+    """Return the cells of a table of the page, row by row."""
+    index = simulate.TABLES.index(table)
+    part = PAGE.split("### ")[1 + index]
+    lines = [line for line in part.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize("table", simulate.TABLES, ids=lambda table: table.name)
+def test_the_page_has_a_row_for_each_scene(table: Table) -> None:
+    """If this fails: PYTHONPATH=tests:. python -m gates.simulate --write."""
+    assert [row[:2] for row in rows(table)] == [[s.story, f"{s.rps:g}"] for s in table.scenes]
+
+
+@pytest.mark.parametrize("table", simulate.TABLES[: simulate.INNOCENT], ids=lambda t: t.name)
+def test_no_row_of_the_page_breaks_the_bound(table: Table) -> None:
+    most = most_false(table.runs)
+    first = table.heads.index("compare")
+
+    for row in rows(table):
+        for cell in row[first : first + 2]:
+            assert round(float(cell.removesuffix(" %")) * table.runs / 100) <= most, row
+
+
+@pytest.mark.parametrize(
+    ("table", "story", "rps"),
+    [(0, "30% of all fail for a minute", 2.0), (2, "5%", 50.0), (3, "20%", 2.0), (4, "2", 2.0)],
+)
+def test_what_the_page_says_is_what_comes_out(table: int, story: str, rps: float) -> None:
+    """Plays a row of each table again, to the last digit."""
+    of = simulate.TABLES[table]
+    scene = next(s for s in of.scenes if s.story.startswith(story) and s.rps == rps)
+
+    found = figures(scene, of.runs, of.gates)
+
+    assert simulate.line(of, scene, found) in PAGE.splitlines()

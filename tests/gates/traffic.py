@@ -10,7 +10,7 @@ request is one of theirs.
 
 from bisect import bisect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
 from math import erf, exp, inf, lgamma, log, sqrt
@@ -43,7 +43,7 @@ class Scene:
         seconds: How long it lasts.
     """
 
-    story: str
+    story: str = field(repr=False)  # the seeds are of what happens, whatever it is called
     rps: float
     weights: tuple[tuple[int, int], ...]
     errors: float = 0.005

@@ -85,6 +85,32 @@ def test_each_slot_has_sockets_of_its_own_and_only_its_workers_inherit_them(
     assert not of_controller & (of_one | of_other)
 
 
+def test_tls_has_sockets_of_its_own_that_outlive_a_worker(tmp_path: Path) -> None:
+    """They are passed on like those of HTTP; only their kind tells them apart."""
+    with Service(tmp_path, https=("127.0.0.1", 0)) as service:
+        first = service.ask()
+        os.kill(first, signal.SIGSTOP)
+        waiting = service.connect("https")
+
+        os.kill(first, signal.SIGKILL)
+
+        with waiting:
+            assert read_pid(waiting) == service.worker_pid(start=2)
+        host, port = service.address("https")
+        assert service.await_told("hello")["listen"]["https"] == [f"{host}:{port}"]
+
+
+def test_sockets_of_tls_are_named_https(tmp_path: Path) -> None:
+    https = (("127.0.0.1", 0),)
+    (slot,) = open_slots(Spec(tmp_path, (), (), 1, 16, (), (), https=https))
+
+    (told,) = json.loads(slot.as_json())
+
+    assert (told["kind"], told["host"], told["fd"]) == ("https", "127.0.0.1", slot.fds()[0])
+    assert slot.addresses("https") == [f"127.0.0.1:{told['port']}"]
+    slot.close()
+
+
 def test_ipv6_sockets_leave_ipv4_alone() -> None:
     if not _has_ipv6():
         pytest.skip("this machine has no IPv6 loopback")
@@ -249,6 +275,7 @@ def test_last_lines_of_a_controller_are_read_though_it_takes_no_more() -> None:
         ("dns", socket.SOCK_DGRAM, "UDP"),
         ("dns", socket.SOCK_STREAM, "TCP"),
         ("http", socket.SOCK_STREAM, "TCP"),
+        ("https", socket.SOCK_STREAM, "TCP"),
     ],
 )
 def test_port_in_use_by_the_same_user_is_refused_and_nothing_changed(
@@ -289,6 +316,12 @@ def test_address_listed_twice_is_refused(tmp_path: Path) -> None:
     address = ("127.0.0.1", 18080)
     with Service(tmp_path, dns=address, http=address) as service:
         assert "127.0.0.1:18080 is listed twice, in listen.dns and in" in service.refusal()
+
+
+def test_address_for_http_and_https_is_refused(tmp_path: Path) -> None:
+    address = ("127.0.0.1", 18080)
+    with Service(tmp_path, http=address, https=address) as service:
+        assert "listed twice, in listen.http and in listen.https" in service.refusal()
 
 
 def test_second_run_on_the_same_state_dir_is_refused_and_the_first_runs_on(

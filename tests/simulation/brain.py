@@ -6,17 +6,20 @@ Times are those of the world; the journal is the last state that was appended.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from simulation import transcript
+from simulation.errands import Errands
 
 from trafficmgr.controller.loop import Mind
 from trafficmgr.core import events, retirement
 from trafficmgr.core.commands import (
     AnyCommand,
+    AskSmoke,
+    CallHook,
     PublishTable,
     RestartWorker,
     StartGroup,
@@ -49,6 +52,8 @@ class Brain:
         self.hellos: set[int] = set()
         self._world = world
         self._inbox: deque[events.Event] = deque()
+        self._thens: list[tuple[events.Event, Callable[[], None]]] = []
+        self._errands = Errands(self, world)
         self._is_writing = False
         self._starting: dict[str, int] = {}
         self._stopping: set[str] = set()
@@ -106,11 +111,18 @@ class Brain:
 
     # -- the loop (controller.loop) -----------------------------------------------------------
 
-    def tell(self, event: events.Event) -> None:
-        """Take an event; it waits while the journal is being written."""
+    def tell(self, event: events.Event, then: Callable[[], None] | None = None) -> None:
+        """Take an event; it waits while the journal is being written.
+
+        Args:
+            event: What was observed.
+            then: Called once the event is journaled and was acted upon.
+        """
         if self.is_dead:
             return
         self._inbox.append(event)
+        if then is not None:
+            self._thens.append((event, then))
         if not self._is_writing:
             self.turn()
 
@@ -139,16 +151,20 @@ class Brain:
         if changes and self.is_open and world.happens(world.faults.slow_disk):
             self._is_writing = True
             self.wake = None
-            world.later(world.rng.uniform(0.05, 3.0), self._appended, changes, commands)
+            slow_s = world.rng.uniform(0.05, 3.0)
+            world.later(slow_s, self._appended, changes, commands, batch)
         else:
-            self._appended(changes, commands)
+            self._appended(changes, commands, batch)
 
     def _due(self) -> Iterator[events.Event]:
         """Yield the timer's events; asked only after everything that was told before."""
         yield from self.mind.due(self._world.controller_clock())
 
     def _appended(
-        self, changes: list[tuple[events.Event, Fleet, Fleet]], commands: tuple[AnyCommand, ...]
+        self,
+        changes: list[tuple[events.Event, Fleet, Fleet]],
+        commands: tuple[AnyCommand, ...],
+        batch: deque[events.Event],
     ) -> None:
         """What was folded is on disk: show it, act on it, arm the timer."""
         if self.is_dead:
@@ -163,9 +179,19 @@ class Brain:
             self.act(commands)
         if not self.is_free:
             return
+        self._go_on(batch)
         self._arm()
         if self._inbox and not self._is_writing:
             self.turn()
+
+    def _go_on(self, batch: deque[events.Event]) -> None:
+        """Let those go on who waited for an event of this batch."""
+        if self._thens:
+            handled = set(map(id, batch))
+            for event, then in self._thens:
+                if id(event) in handled:
+                    self._world.later(0.0, then)
+            self._thens = [one for one in self._thens if id(one[0]) not in handled]
 
     def _arm(self) -> None:
         self.wake = self.mind.wake_at()
@@ -180,24 +206,33 @@ class Brain:
 
     def act(self, commands: tuple[AnyCommand, ...]) -> None:
         """Begin everything that is wanted and not under way."""
+        self._errands.drop_unwanted(commands)
         for command in commands:
-            if isinstance(command, PublishTable):
+            if self._begin(command) and (self.is_dead or self._dies_between()):
+                return
+
+    def _dies_between(self) -> bool:
+        return self._world.dies(self, "between two commands")
+
+    def _begin(self, command: AnyCommand) -> bool:
+        """Whether it was not under way; it is now."""
+        match command:
+            case PublishTable():
                 known = self.published.get(command.table.endpoint)
                 if known is not None and known.generation >= command.table.generation:
-                    continue
+                    return False
                 self._publish(command.table)
-            elif isinstance(command, StartGroup):
-                if command.group.id in self._starting:
-                    continue
+            case StartGroup() if command.group.id not in self._starting:
                 self._start(command)
-            elif isinstance(command, StopGroup):
-                if command.group in self._stopping:
-                    continue
+            case StopGroup() if command.group not in self._stopping:
                 self._stop(command)
-            elif command.start_id not in self._restarted:
+            case CallHook() | AskSmoke():
+                return self._errands.go(command)
+            case RestartWorker():
                 self._restart(command)
-            if self.is_dead or self._world.dies(self, "between two commands"):
-                return
+            case _:
+                return False
+        return True
 
     def _publish(self, table: Table) -> None:
         world = self._world
@@ -241,6 +276,8 @@ class Brain:
         )
 
     def _restart(self, command: RestartWorker) -> None:
+        if command.start_id in self._restarted:
+            return
         self._world.witness.restarting(command)
         self._restarted.add(command.start_id)
         self._world.say("restart worker {}", command.start_id)

@@ -23,12 +23,14 @@ class Process:
     """A group as it is, listed until it is stopped. `seen_running` is what `list` shows.
 
     `result` is how its work ended: True is success, None is that it did not come to its end.
+    `hook` names the hook whose task it is ("": it is a replica).
     """
 
     group: str
     endpoint: str
     revision: str
     address: str
+    hook: str = ""
     is_running: bool = True
     is_healthy: bool = False
     seen_running: bool = True
@@ -56,10 +58,12 @@ class Engine:
         """
         world, faults, rng = self._world, self._world.faults, self._world.rng
         known = self.processes.get(command.group.id)
-        if known is not None and known.is_running:
-            world.later(0.1, self._answer, is_wanted, tell, events.GroupStarted, {})
+        if known is not None and (known.is_running or known.hook):
+            self._answer_again(known, is_wanted, tell)
             return
         kind = world.natures[command.revision.id].kind
+        if command.group.hook:
+            kind = "starts fail" if world.is_flawed(world.flaws.task_start_fails) else "task"
         took_s = rng.uniform(0.1, 1.5)
         if world.happens(faults.start_slow):
             took_s += rng.uniform(1.0, 30.0)
@@ -72,7 +76,7 @@ class Engine:
             world.later(took_s, self._answer, is_wanted, tell, events.GroupStartFailed, failed)
         else:
             world.later(took_s * rng.random(), self._appear, command, is_wanted)
-            is_lie = world.happens(faults.start_lies)
+            is_lie = kind != "task" and world.happens(faults.start_lies)
             answer = events.GroupStartFailed if is_lie else events.GroupStarted
             told = {"reason": "timed out"} if is_lie else {}
             world.later(took_s, self._answer, is_wanted, tell, answer, told)
@@ -83,6 +87,17 @@ class Engine:
         slow_s = world.rng.uniform(1.0, 20.0) if world.happens(world.faults.stop_slow) else 0.3
         world.later(slow_s * world.rng.random(), self._vanish, group, is_wanted)
         world.later(slow_s, self._answer, is_wanted, tell, events.GroupStopped, {})
+
+    def _answer_again(
+        self, known: Process, is_wanted: Callable[[], bool], tell: Callable[..., None]
+    ) -> None:
+        """Say of a group that was started before how that went; it is never started again."""
+        has_ended = not known.is_running and known.result is None
+        kind = events.GroupStartFailed if has_ended else events.GroupStarted
+        told = {"reason": "it has ended and is never started again"} if has_ended else {}
+        self._world.later(0.1, self._answer, is_wanted, tell, kind, told)
+        if known.result is not None:
+            self._world.later(0.2, self._seen_complete, known)
 
     def _retry(
         self,
@@ -119,9 +134,15 @@ class Engine:
         if not is_wanted():
             return
         group = command.group
-        process = Process(group.id, command.endpoint, group.revision, group.address)
+        process = Process(
+            group.id, command.endpoint, group.revision, group.address, hook=group.hook
+        )
         self.processes[group.id] = process
-        self._live(process)
+        if process.hook:
+            self._world.witness.task_begins(process)
+            self._work(process)
+        else:
+            self._live(process)
 
     def _vanish(self, group: str, is_wanted: Callable[[], bool]) -> None:
         if is_wanted():
@@ -145,6 +166,19 @@ class Engine:
             ill = self.die if rng.random() < 0.5 else self._sicken
             world.later(nature.bad_after_s, ill, process)
 
+    def _work(self, process: Process) -> None:
+        """Let the task of a hook do its work, in one way or another."""
+        world, luck, flaws = self._world, self._world.luck, self._world.flaws
+        if world.is_flawed(flaws.task_listens):
+            world.later(luck.uniform(0.0, 2.0), self.turn, process, True)
+        if world.is_flawed(flaws.task_hangs):
+            return
+        if world.is_flawed(flaws.task_vanishes):
+            world.later(luck.uniform(0.0, 6.0), self.die, process)
+        else:
+            is_success = not world.is_flawed(flaws.task_fails)
+            world.later(luck.uniform(0.0, 6.0), self.complete, process, is_success)
+
     def _sicken(self, process: Process) -> None:
         self.turn(process, is_healthy=False)
 
@@ -163,19 +197,23 @@ class Engine:
         lag_s = world.rng.uniform(0.0, 5.0) if world.happens(world.faults.list_lags) else 0.05
         world.later(lag_s, self._seen_dead, process)
 
-    def complete(self, process: Process) -> None:
+    def complete(self, process: Process, is_success: bool | None = None) -> None:
         """Come to the end of its work; who lists or watches may see it later."""
         world = self._world
         if not process.is_running or self.processes.get(process.group) is not process:
             return
         process.is_running = process.is_healthy = False
-        process.result = world.rng.random() < 0.7
+        process.result = world.rng.random() < 0.7 if is_success is None else is_success
         lag_s = world.rng.uniform(0.0, 5.0) if world.happens(world.faults.list_lags) else 0.05
         world.later(lag_s, self._seen_complete, process)
 
     def _seen_complete(self, process: Process) -> None:
         process.seen_running = False
-        if self.processes.get(process.group) is process:
+        if self.processes.get(process.group) is not process:
+            return
+        if self._is_being_started(process):  # its start is told before its end
+            self._world.later(0.5, self._seen_complete, process)
+        else:
             self._world.tell(
                 events.GroupCompleted,
                 endpoint=process.endpoint,
@@ -186,13 +224,24 @@ class Engine:
 
     def _seen_dead(self, process: Process) -> None:
         process.seen_running = False
-        if self.processes.get(process.group) is process:
+        if self.processes.get(process.group) is not process:
+            return
+        if process.hook and self._is_being_started(process):
+            self._world.later(0.5, self._seen_dead, process)
+        else:
             self._world.tell(
                 events.GroupEnded,
                 endpoint=process.endpoint,
                 group=process.group,
                 reason="killed by SIGKILL",
             )
+
+    def _is_being_started(self, process: Process) -> bool:
+        """Whether the controller has not heard of its start yet."""
+        brain = self._world.brain
+        state = brain.mind.fleet.endpoints.get(process.endpoint) if brain is not None else None
+        groups = () if state is None else state.groups
+        return any(g.id == process.group and g.phase is GroupPhase.wanted for g in groups)
 
     def listed(self) -> dict[str, Process]:
         """Return group -> what there is of it; `seen_running` is what one may look at."""

@@ -136,7 +136,8 @@ def _steps(rng: Random) -> tuple[Step, ...]:
 def changed(rng: Random, settings: EndpointSettings) -> EndpointSettings:
     """Return the endpoint with one to three keys changed."""
     other = draw_settings(rng, settings.name)
-    keys = [f for f in settings.__struct_fields__ if f not in {"name", "hosts", "template", "port"}]
+    kept = {"name", "hosts", "template", "port", "affinity", "gates", "hooks", "smoke", "http"}
+    keys = [f for f in settings.__struct_fields__ if f not in kept]
     return settings.but(**{key: getattr(other, key) for key in rng.sample(keys, rng.randint(1, 3))})
 
 

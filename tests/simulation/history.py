@@ -70,6 +70,7 @@ def told(seed: int) -> str:
 def _settle(world: World) -> None:
     """Wait until nothing is left to do; raises BrokenPromise if that takes too long."""
     end = world.now + PATIENCE_S
+    world.run_until(world.now + 10.0)  # what has just happened is still to be heard
     missing = list(unsettled(world))
     while missing and world.now < end:
         world.run_until(world.now + 10.0)
@@ -84,7 +85,8 @@ def _leaks(world: World) -> Iterator[str]:
     """(8) Nothing is doubled, nothing leaks: what runs is what is known."""
     states = world.brain.mind.fleet.endpoints.values() if world.brain is not None else ()
     groups = [g for state in states for g in state.groups]
-    running = {p.group for p in world.engine.processes.values() if p.is_running}
+    every = world.engine.processes.values()
+    running = {p.group for p in every if p.is_running or p.seen_running}  # a death is told late
     if unknown := world.engine.processes.keys() - {g.id for g in groups}:
         yield f"nobody knows {sorted(unknown)}"
     believed = {g.id for g in groups if g.phase is GroupPhase.started}
@@ -110,16 +112,7 @@ def unsettled(world: World) -> Iterator[str]:
 
 
 def _missing(world: World, state: EndpointState, settings: EndpointSettings) -> Iterator[str]:
-    if state.settings != settings:
-        yield "its settings are old"
-    if state.rollout is not None and not state.rollout.is_over:
-        yield f"{state.rollout.id} is {state.rollout.phase}"
-    if state.newest != world.registry[state.name]:
-        yield f"newest is {state.newest}, the registry shows {world.registry[state.name]}"
-    if state.stable != state.newest and state.newest not in state.quarantined:
-        yield f"stable is {state.stable}, newest {state.newest}"
-    if state.candidate or (state.previous and state.stable):
-        yield f"{state.candidate} or {state.previous} still has a role"
+    yield from _missing_decisions(world, state, settings)
     if any(not s.is_present or s.applied != state.table.generation for s in state.slots):
         yield f"table {state.table.generation} is not everywhere: {state.slots}"
     if not state.stable:
@@ -128,6 +121,23 @@ def _missing(world: World, state: EndpointState, settings: EndpointSettings) -> 
             yield f"there is no stable, and {[g.id for g in state.groups]} are there"
     elif world.natures[state.stable].kind == "good":
         yield from _missing_groups(state)
+
+
+def _missing_decisions(
+    world: World, state: EndpointState, settings: EndpointSettings
+) -> Iterator[str]:
+    if state.settings != settings:
+        yield "its settings are old"
+    if state.rollout is not None and not state.rollout.is_over:
+        yield f"{state.rollout.id} is {state.rollout.phase}; {state.rollout.question}"
+    if state.newest != world.registry[state.name]:
+        yield f"newest is {state.newest}, the registry shows {world.registry[state.name]}"
+    if state.stable != state.newest and state.newest not in state.quarantined:
+        yield f"stable is {state.stable}, newest {state.newest}"
+    if tasks := [g.id for g in state.groups if g.hook]:
+        yield f"the tasks {tasks} are left"
+    if state.candidate or (state.previous and state.stable):
+        yield f"{state.candidate} or {state.previous} still has a role"
 
 
 def _missing_groups(state: EndpointState) -> Iterator[str]:

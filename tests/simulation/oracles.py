@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trafficmgr.core import events, rollout
 from trafficmgr.core.commands import StartGroup
+from trafficmgr.core.gating import HookPhase
 from trafficmgr.core.model import (
     CandidateReplicas,
     Group,
@@ -63,6 +64,8 @@ def retirement_workers(stop: Stop) -> str:
 
 def retirement_hello(stop: Stop) -> str:
     """(1a) Nothing retires until every slot has said hello to this controller."""
+    if stop.group.hook:
+        return ""  # it serves nobody, so no worker has to be asked
     missing = set(range(stop.world.dataplane.slots)) - stop.brain.hellos
     return f"slots {sorted(missing)} said no hello before {stop.group.id} stops" if missing else ""
 
@@ -145,7 +148,8 @@ def weight_within_capacity(change: Change) -> str:
     if not state.candidate or not state.stable or state.table.is_least_bad or on is None:
         return ""
     weight = weight_of(state, state.candidate)
-    ready = [g.id for g in state.groups if g.revision == state.candidate and g.is_ready]
+    own = [g for g in state.groups if g.revision == state.candidate and not g.hook]
+    ready = [g.id for g in own if g.is_ready]
     most = min(_step_weight(on), 100 * len(ready) // max(1, state.replicas))
     return f"{state.candidate} has {weight}%, {most}% at most" if weight > most else ""
 
@@ -155,6 +159,8 @@ def health_never_advances(change: Change) -> str:
     before, after = change.before, change.after
     if before is None or not isinstance(change.event, LOSSES):
         return ""
+    if any(g.hook for g in before.groups if g.id == change.event.group):
+        return ""  # that a task failed is no loss of health
     if not _is_further(before, after):
         return ""
     by_time = rollout.evolve(before, events.Woke(at=change.event.at, endpoint=before.name))
@@ -173,7 +179,7 @@ def superseded_gets_no_traffic(change: Change) -> str:
     if was is None or was.phase is not RolloutPhase.progressing or was.is_rollback:
         return ""
     is_newer = after.newest not in {"", was.revision} and not after.is_removed
-    if is_newer and was.settings.on_newer is OnNewer.supersede:
+    if is_newer and was.settings.on_newer is OnNewer.supersede and not _is_kept_on(was):
         is_on = after.rollout is not None and after.rollout.id == was.id
         if is_on and after.candidate == was.revision:
             return f"{was.revision} goes on although {after.newest} came"
@@ -193,10 +199,17 @@ def max_revisions(change: Change) -> str:
 def promote_is_a_flip(change: Change) -> str:
     """(5) Promote is a pointer flip, never a second copy; the candidate goes on as it runs."""
     before, after = change.before, change.after
+    on = after.rollout
+    if on is not None and on.phase is RolloutPhase.promoting and on.is_paused and not on.question:
+        return f"{on.id} is promoted and paused, and nobody may pause a watch"
     if before is None or after.stable in {"", before.stable} or after.stable != before.candidate:
         return ""
     known = {g.id for g in before.groups}
-    copies = [g.id for g in after.groups if g.revision == after.stable and g.id not in known]
+    copies = [
+        g.id
+        for g in after.groups
+        if g.revision == after.stable and g.id not in known and not g.hook
+    ]
     staying = _live_ids(after)
     given_up = [g.id for g in before.ready(after.stable) if g.id not in staying]
     if copies or (given_up and len(after.live(after.stable)) < after.replicas):
@@ -265,14 +278,18 @@ def unknown_is_not_failed(change: Change) -> str:
         is_asked_for = isinstance(change.event, events.AbortAsked | events.EngineFound)
         is_aborted = _phase(after) != _phase(before) and _phase(after)[1] == RolloutPhase.aborting
         is_known = isinstance(change.event, events.ControllerStarted)
-        if is_aborted and not is_asked_for and not is_known:
+        was = before.rollout  # what users, callers and the preview told is known all the same
+        is_condemned = was is not None and change.witness.testimony.has_failed(was)
+        is_condemned = is_condemned or _has_failed_call(after.rollout)
+        if is_aborted and not (is_asked_for or is_known or is_condemned):
             return f"{_phase(after)[0]} is aborted although the engine can't be asked"
     if before is None or not isinstance(change.event, events.GroupStartDelayed | events.EngineLost):
         return ""
     by_time = rollout.evolve(before, events.Woke(at=change.event.at, endpoint=before.name))
-    if after.table != by_time.table or _phase(after) != _phase(by_time):
-        return f"{type(change.event).__name__} changed the rollout"
-    return ""
+    is_as_ever = after.table in (before.table, by_time.table)
+    if is_as_ever and _phase(after) in (_phase(before), _phase(by_time)):
+        return ""
+    return f"{type(change.event).__name__} changed the rollout"
 
 
 CHANGES = (
@@ -320,6 +337,16 @@ def _step_weight(on: Rollout) -> int:
     return on.settings.steps[on.step].weight_pct if on.step >= 0 else 0
 
 
+def _is_kept_on(on: Rollout) -> bool:
+    """Whether nothing newer breaks it off: a hook is being done, or can't be undone."""
+    return bool(on.irreversible) or any(run.phase is HookPhase.running for run in on.hooks)
+
+
+def _has_failed_call(on: Rollout | None) -> bool:
+    runs = on.hooks if on is not None else ()
+    return any(run.phase is HookPhase.failed and not run.group for run in runs)
+
+
 def _phase(state: EndpointState) -> tuple[str, str]:
     return (state.rollout.id, state.rollout.phase) if state.rollout is not None else ("", "")
 
@@ -352,8 +379,10 @@ def _begun(change: Change) -> Rollout | None:
 
 def is_excused(state: EndpointState, on: Rollout, now: float) -> bool:
     """Whether time that passes in this state does not count as time without progress (7)."""
-    live = [g for g in state.groups if g.revision == on.revision and not g.is_retiring]
-    if on.is_paused or on.is_held or state.is_engine_away or any(g.is_unknown for g in live):
+    own = [g for g in state.groups if g.revision == on.revision and not g.hook]
+    live = [g for g in own if not g.is_retiring]
+    is_waiting = on.is_paused or on.is_held or on.is_hooked
+    if is_waiting or state.is_engine_away or any(g.is_unknown for g in live):
         return True
     ready = sum(g.is_ready for g in live)
     carries = 100 * ready // max(1, state.replicas)
@@ -367,4 +396,4 @@ def is_excused(state: EndpointState, on: Rollout, now: float) -> bool:
         return carries >= goal
     is_full = on.settings.candidate_replicas is CandidateReplicas.full
     needed = state.replicas if is_full else max(1, -(-state.replicas * goal // 100))
-    return ready >= needed
+    return ready >= needed and not on.is_smoking

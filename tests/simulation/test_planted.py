@@ -1,13 +1,14 @@
 """A test of the tests: every planted bug is found, by the oracle of the promise that it breaks."""
 
 import pytest
-from simulation import history, planted
+from simulation import history, planted, planted_proofs
 from simulation.planted import Planted
 
 MOST_SEEDS = 1000
+BUGS = (*planted.BUGS, *planted_proofs.BUGS)
 
 
-@pytest.mark.parametrize("bug", planted.BUGS, ids=lambda bug: bug.bug.__name__)
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.bug.__name__)
 def test_a_planted_bug_is_found(bug: Planted, capsys: pytest.CaptureFixture[str]) -> None:
     """The core as it is passes the same seeds in test_simulation."""
     with bug.bug():

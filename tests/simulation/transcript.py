@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 
 from trafficmgr.core import events
+from trafficmgr.core.evidence import Evidence
+from trafficmgr.core.gating import Verdict
 from trafficmgr.core.model import EndpointSettings, Rollout
 from trafficmgr.core.routing import Table
+from trafficmgr.core.schedule import WHOLE_PCT
 from trafficmgr.core.state import EndpointState
 from trafficmgr.core.template import Revision
 
@@ -66,21 +69,37 @@ def _rollout(on: Rollout | None) -> str:
         return ""
     hold = "-" if on.hold is None else f"{on.hold.left_s:.1f}s since {on.hold.since}"
     flags = " paused" * on.is_paused + " rollback" * on.is_rollback
+    flags += " waived" * on.is_waived + " overruled" * on.is_overruled
     limit = f"{on.deadline.left_s:.1f}s since {on.deadline.since}"
-    what = f"{on.id} to {on.revision} {on.phase} step {on.step}{flags}"
-    return f"{what} hold {hold} deadline {limit} {on.reason}"
+    what = f"{on.id} to {on.revision} {on.phase} step {on.step}{flags}{_proofs(on)}"
+    return f"{what} hold {hold} deadline {limit} {on.reason}{on.question}"
+
+
+def _proofs(on: Rollout) -> str:
+    """Return how far a rollout is with what it must prove."""
+    verdicts = "".join(f" {v.gate}:{v.kind}" for v in on.verdicts)
+    hooks = "".join(f" {run.name}:{run.phase}" for run in on.hooks)
+    smoke = "" if on.smoke is None else f" smoke:{on.smoke.phase}{on.smoke.leg}"
+    return verdicts + hooks + smoke
 
 
 def _brief(value: object) -> str:
-    if isinstance(value, Revision):
-        return value.id
-    if isinstance(value, EndpointSettings):
-        return value_settings(value)
-    if isinstance(value, float):
-        return f"{value:.2f}"
-    if isinstance(value, dict):
-        return "{" + " ".join(f"{k}:{_brief(v)}" for k, v in value.items()) + "}"
-    return str(value)
+    match value:
+        case Revision():
+            told = value.id
+        case EndpointSettings():
+            told = value_settings(value)
+        case Verdict():
+            told = f"{value.gate}:{value.kind}"
+        case Evidence():
+            told = f"of {value.at:.2f}"
+        case float():
+            told = f"{value:.2f}"
+        case dict():
+            told = "{" + " ".join(f"{k}:{_brief(v)}" for k, v in value.items()) + "}"
+        case _:
+            told = str(value)
+    return told
 
 
 def value_settings(settings: EndpointSettings) -> str:
@@ -91,10 +110,23 @@ def value_settings(settings: EndpointSettings) -> str:
         + (f"/{s.deadline_s:g}" if s.deadline_s else "")
         for s in settings.steps
     ]
-    left_out = {"name", "hosts", "template", "port", "steps"}
+    left_out = {"name", "hosts", "template", "port", "steps", "gates", "hooks", "smoke", "http"}
     rest = [
         f"{f.removesuffix('_s')}={getattr(settings, f)}"
         for f in settings.__struct_fields__
         if f not in left_out
     ]
-    return f"[{' '.join(rest)} steps={','.join(steps)}]"
+    return f"[{' '.join(rest)} steps={','.join(steps)}{_demands(settings)}]"
+
+
+def _demands(settings: EndpointSettings) -> str:
+    gates = settings.gates
+    hooks = [
+        f"{hook.stage}:{hook.name}/{hook.timeout_s:g}" + "!" * (not hook.is_reversible)
+        for hook in settings.hooks
+    ]
+    limits = f"/{gates.max_hold_s:g}/{gates.on_insufficient}"
+    names = ",".join(gates.names(WHOLE_PCT))
+    smoke = "" if settings.smoke is None else f" smoke={1 + 2 * settings.smoke.is_rehearsed}"
+    told = f" gates={names}{limits}" if names else ""
+    return told + (f" hooks={','.join(hooks)}" if hooks else "") + smoke

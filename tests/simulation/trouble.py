@@ -8,10 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from simulation.dataplane import Worker
+from simulation.demands import changed_demands, draw_hooks
 from simulation.faults import changed, revision
 
 from trafficmgr.core import events
 from trafficmgr.core.model import EndpointSettings, GroupPhase
+from trafficmgr.core.state import EndpointState
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -26,6 +28,8 @@ VERBS: tuple[tuple[type[events.EndpointEvent], dict[str, Any]], ...] = (
     (events.RetryAsked, {}),
 )
 
+HOLDS = (events.HoldAsked, events.ReleaseAsked)
+"""Verbs that no rollout has to do with."""
 
 _FAILED: tuple[type[events.Event], dict[str, Any]] = (events.GroupUnready, {"reason": "503"})
 
@@ -154,8 +158,10 @@ class Trouble:
     # -- people -------------------------------------------------------------------------------
 
     def _operator(self) -> None:
-        rng = self._world.rng
+        rng, luck = self._world.rng, self._world.luck
         name = rng.choice(list(self._world.registry))
+        if luck.random() < 0.1:
+            self._world.tell(luck.choice(HOLDS), endpoint=name)
         draw = rng.random()
         if draw < 0.2:
             self._world.tell(events.ScaleAsked, endpoint=name, replicas=rng.randint(1, 3))
@@ -172,7 +178,22 @@ class Trouble:
     def _settings(self) -> None:
         name = self._world.rng.choice(list(self._world.registry))
         if name in self._world.config:
-            self.apply(changed(self._world.rng, self._world.config[name]))
+            other = changed(self._world.rng, self._world.config[name])
+            self.apply(changed_demands(self._world.luck, other))
+
+    def may_rethink(self, state: EndpointState) -> None:
+        """After a promotion some want the image before back while it is warm, with other hooks."""
+        luck = self._world.luck
+        if state.settings.hooks and luck.random() < 0.7:
+            self._world.later(luck.uniform(0.5, 30.0), self._rethink, state.name, state.previous)
+
+    def _rethink(self, name: str, previous: str) -> None:
+        world, settings = self._world, self._world.config.get(name)
+        if settings is not None and not world.is_calm:
+            world.registry[name] = previous
+            world.say("registry shows {} again", previous)
+            self.apply(settings.but(hooks=draw_hooks(world.luck)))
+            world.poll(name)
 
     def apply(self, settings: EndpointSettings) -> None:
         """Write an endpoint into the config and apply it."""
@@ -199,6 +220,11 @@ class Trouble:
                 group = process.group
                 world.later(0.1, partial(world.tell, kind, endpoint=name, group=group, **told))
         self._starts_were_under_way(name)
+        state = world.durable.endpoints.get(name)
+        on = state.rollout if state is not None else None
+        if on is not None and on.settings.smoke is not None:
+            told = {"endpoint": name, "rollout": on.id, "leg": 0, "is_success": True}
+            world.later(0.1, partial(world.tell, events.SmokeEnded, **told))
 
     def _starts_were_under_way(self, name: str) -> None:
         """The engine's last words about groups that are being given up."""
@@ -206,7 +232,8 @@ class Trouble:
         state = world.durable.endpoints.get(name)
         for group in state.groups if state is not None else ():
             if group.phase is GroupPhase.wanted:
-                is_failed = world.faults.start_lies > 0 and world.rng.random() < 0.5
+                is_lie = world.faults.start_lies > 0 and world.rng.random() < 0.5
+                is_failed = is_lie and not group.hook  # of a task that may run nobody says so
                 kind = events.GroupStartFailed if is_failed else events.GroupStartDelayed
                 told = {"endpoint": name, "group": group.id, "reason": "engine away"}
                 world.later(0.1, partial(world.tell, kind, **told))
@@ -215,7 +242,7 @@ class Trouble:
         """Tasks come to their end in the moment in which they are given up."""
         world = self._world
         for process in list(world.engine.processes.values()):
-            if process.endpoint == name and name in world.tasks:
+            if process.endpoint == name and (process.hook or name in world.tasks):
                 world.later(0.01, world.engine.complete, process)
 
     def back(self, settings: EndpointSettings) -> None:

@@ -4,21 +4,25 @@ Its memory is its own. A quarantine that the journal forgets, or a table generat
 is noticed because it was written down here when it was first journaled.
 """
 
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
-from simulation import oracles
+from simulation import oracles, proof_oracles
+from simulation.demands import NOTHING
 from simulation.oracles import Change, Stop
+from simulation.testimony import Testimony
 
 from trafficmgr.core import events, fleet, rollout
-from trafficmgr.core.commands import RestartWorker, StartGroup, StopGroup
+from trafficmgr.core.commands import AskSmoke, CallHook, RestartWorker, StartGroup, StopGroup
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import Group, GroupPhase, RolloutPhase
+from trafficmgr.core.model import Affinity, Group, GroupPhase, RolloutPhase
 from trafficmgr.core.routing import Table
 from trafficmgr.core.state import EndpointState
 
 if TYPE_CHECKING:
     from simulation.brain import Brain
+    from simulation.engine import Process
     from simulation.world import World
 
 
@@ -38,6 +42,7 @@ class Witness:
         self._world = world
         self._rng = Random(0)  # noqa: S311  its own, so that looking changes nothing
         self.failed: set[tuple[str, str]] = set()
+        self.testimony = Testimony(world)
         self._withdrawn_at: dict[str, float] = {}
         self._stalls: dict[str, tuple[tuple[str, int, int] | None, int, float, float]] = {}
         self._published: dict[str, Table] = {}
@@ -53,13 +58,14 @@ class Witness:
         """Clocks start again, and connections of before are gone."""
         self._withdrawn_at.clear()
         self._stalls.clear()
+        self.testimony.rebooted()
 
     def stalled(self, change: Change) -> tuple[float, float]:
         """Return how long a rollout has made no progress, and how long that may take."""
         state, now = change.after, change.event.at
         on = state.rollout
-        if on is None or on.phase is not RolloutPhase.progressing:
-            self._stalls.pop(state.name, None)
+        if on is None or on.phase is not RolloutPhase.progressing or on.question:
+            self._stalls.pop(state.name, None)  # an operator's answer gives it all its time again
             return 0.0, 0.0
         step = on.settings.steps[on.step] if on.step >= 0 else None
         own_s = step.deadline_s if step is not None else None
@@ -79,7 +85,8 @@ class Witness:
         share = oracles.weight_of(state, on.revision)
         serves = state.serves(on.revision) and not state.ready(state.stable)
         serves = serves and (share > 0 or not state.stable)
-        return (0.0 if serves else stalled_s), limit_s
+        is_excused = serves or state.is_engine_away  # while it is away nobody is given up
+        return (0.0 if is_excused else stalled_s), limit_s
 
     # -- what happens -------------------------------------------------------------------------
 
@@ -94,7 +101,7 @@ class Witness:
         change = Change(self._world, brain, self, event, before, after)
         if before is None or not _is_bookkeeping(event, before, after):
             self._forgive(change)
-            for oracle in oracles.CHANGES:
+            for oracle in (*self._heard(change), *oracles.CHANGES):
                 if why := oracle(change):
                     raise BrokenPromise(oracle.__name__, why)
             self._remember(change)
@@ -105,6 +112,15 @@ class Witness:
                     was = known.get(group.id)
                     if was is None or was.phase is not GroupPhase.stopping:
                         self._stops(Stop(self._world, brain, self, after, group))
+
+    def _heard(self, change: Change) -> tuple[Callable[[Change], str], ...]:
+        """Write down what must be proved; return the oracles that look at it, if anything must."""
+        is_asked = change.before is None or isinstance(change.event, events.RetryAsked)
+        if not is_asked and not any(map(_has_demands, (change.before, change.after))):
+            return ()
+        self.testimony.hear(change)
+        self.testimony.prove(change)
+        return proof_oracles.CHANGES
 
     def folded(self, event: events.Event, before: Fleet, after: Fleet) -> None:
         """The state after an event: the same as if no rule had ever been passed over."""
@@ -156,6 +172,32 @@ class Witness:
             oracles.address_is_free(self._world, command, self._owners),
         )
         self._owners[command.group.address] = command.group.id
+
+        waits = proof_oracles.groups_wait_for_before_hooks
+        self._hold(waits.__name__, waits(self._world, command))
+
+    def task_begins(self, process: "Process") -> None:
+        """The processes of a task are there now."""
+        self.testimony.task_begins(process)
+        self._begun(process.endpoint)
+
+    def called(self, command: CallHook) -> None:
+        """The call of a hook is made now."""
+        self.testimony.called(command)
+        self._begun(command.endpoint)
+
+    def _begun(self, endpoint: str) -> None:
+        once = proof_oracles.hook_begins_once
+        self._hold(once.__name__, once(self.testimony, endpoint))
+
+    def asking(self, command: AskSmoke) -> None:
+        """The requests of a leg of the smoke test are sent now."""
+        meets = proof_oracles.smoke_meets_the_preview
+        self._hold(meets.__name__, meets(self._world, command))
+
+    def answered(self, command: AskSmoke, *, is_success: bool) -> None:
+        """They were answered."""
+        self.testimony.answered(command, is_success=is_success)
 
     def stopping(self, command: StopGroup) -> None:
         """A group is stopped now."""
@@ -214,6 +256,16 @@ def _is_bookkeeping(event: events.Event, before: EndpointState, after: EndpointS
         and before.rollout is after.rollout
         and before.candidate == after.candidate
     )
+
+
+def _has_demands(state: EndpointState | None) -> bool:
+    """Whether what is rolled out has anything to prove but its health."""
+    on = None if state is None else state.rollout
+    if on is None or state is None:
+        return False
+    asked = on.settings
+    is_tested = bool(on.hooks) or asked.smoke is not None or asked.gates != NOTHING
+    return is_tested or state.settings.affinity is not Affinity.none
 
 
 def _is_excused(state: EndpointState, now: float) -> bool:

@@ -9,12 +9,14 @@ settle.
 import heapq
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
 from simulation import transcript
 from simulation.brain import SWEEP_S, Brain
 from simulation.dataplane import Dataplane
+from simulation.demands import FLAWLESS, demanding, draw_flaws
 from simulation.engine import Engine
 from simulation.faults import (
     CALM,
@@ -24,6 +26,7 @@ from simulation.faults import (
     draw_settings,
     revision,
 )
+from simulation.judge import Judge
 from simulation.trouble import Trouble
 from simulation.witness import Witness
 
@@ -34,12 +37,32 @@ from trafficmgr.core.model import EndpointSettings, GroupPhase
 from trafficmgr.core.operator import Standing, standing
 from trafficmgr.core.state import EndpointState
 
+ANSWERS = (
+    events.ResumeAsked,
+    events.ResumeAsked,
+    events.PromoteAsked,
+    events.RetryAsked,
+    events.AbortAsked,
+)
+"""What operators say to a question, in the end."""
+
+
+ONE_EAR: dict[type[events.Event], str] = {
+    events.WorkerStarted: "supervision",
+    events.WorkerEnded: "supervision",
+    events.EngineLost: "engine",
+    events.EngineFound: "engine",
+}
+"""What comes by one and the same ear is heard in order, however slow the controller is."""
+
 
 class World:
     """Everything outside the controller, and the controller's processes one after another."""
 
     def __init__(self, seed: int, *, lines: list[str] | None = None) -> None:
         self.rng = rng = Random(seed)  # noqa: S311  a history is not a secret
+        self.luck = Random(f"{seed} must prove")  # noqa: S311  nor is what it demands
+        self.flaws = draw_flaws(self.luck)
         self.now = rng.uniform(0.0, 1e5)
         self.faults = draw_faults(rng)
         self.eagerness = rng.choice((0.2, 0.7, 1.0))
@@ -60,17 +83,19 @@ class World:
         self.brain: Brain | None = None
         self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
+        self._heard_until: dict[str, float] = {}
         self._calm_calls: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.witness = Witness(self)
         self.engine = Engine(self)
         self.dataplane = Dataplane(self, rng.randint(2, 3))
+        self.judge = Judge(self)
         self._trouble = Trouble(self)
 
     def begin(self) -> None:
         """Start everything."""
         rng = self.rng
         for name in ("shop", "cart")[: 1 if rng.random() < 0.7 else 2]:
-            self.config[name] = draw_settings(rng, name)
+            self.config[name] = demanding(self.luck, draw_settings(rng, name))
             if self.happens(self.faults.tasks):
                 self.tasks.add(name)
             self.registry_shows(name, good=True)
@@ -142,6 +167,7 @@ class World:
         self._agenda = [(at + delta_s, n, what, given) for at, n, what, given in self._agenda]
         held = self.dataplane.held
         self.dataplane.held = {group: until + delta_s for group, until in held.items()}
+        self._heard_until.clear()
         self.witness.rebooted()
 
     # -- chance -------------------------------------------------------------------------------
@@ -149,6 +175,10 @@ class World:
     def happens(self, rate: float) -> bool:
         """Whether something of this rate happens now."""
         return rate > 0.0 and self.rng.random() < rate
+
+    def is_flawed(self, rate: float) -> bool:
+        """Whether something of this rate goes wrong now with what must be proved."""
+        return rate > 0.0 and self.luck.random() < rate
 
     def dies(self, brain: Brain, where: str) -> bool:
         """Kill the controller here, if the seed wants it."""
@@ -166,10 +196,20 @@ class World:
             return
         event = kind(at=self.controller_clock(), **told)
         is_from_config = isinstance(event, events.SettingsApplied | events.EndpointRemoved)
+        slow_s = 0.0
         if not is_from_config and self.happens(self.faults.slow_controller):
-            self.later(self.rng.uniform(0.0, 2.0), brain.tell, event)
+            slow_s = self.rng.uniform(0.0, 2.0)
+        if (ear := ONE_EAR.get(kind)) is not None:
+            slow_s = max(slow_s, self._heard_until.get(ear, 0.0) - self.now)
+            self._heard_until[ear] = self.now + slow_s
+        if slow_s:
+            self.later(slow_s, brain.tell, event)
         else:
             brain.tell(event)
+
+    def later_again(self, kind: type[events.Event], told: dict[str, object]) -> None:
+        """Let what was told be told again, much later: an echo."""
+        self.later(self.luck.uniform(0.5, 60.0), partial(self.tell, kind, **told))
 
     def say(self, line: str, *given: object) -> None:
         """Write a line of the transcript, if anybody wants one."""
@@ -200,6 +240,9 @@ class World:
                     self.say("     {}", line)
                 self.witness.changed(brain, event, known, state)
                 self._watch_kernel(brain, state)
+                self.judge.look(brain, state)
+                if state.previous and (known is None or known.previous != state.previous):
+                    self._trouble.may_rethink(state)
 
     def _watch_kernel(self, brain: Brain, state: EndpointState) -> None:
         for group in state.groups:
@@ -224,6 +267,7 @@ class World:
             self.later(rng.uniform(0.01, 0.5), self.dataplane.connect, worker)
         for state in brain.mind.fleet.endpoints.values():
             self.later(rng.uniform(0.05, 1.0), self.poll, state.name)
+            self.judge.took_over(brain, state)
             for group in state.groups:
                 if group.phase is GroupPhase.started:
                     self.later(rng.uniform(0.5, 3.0), self.engine.probe, group.id)
@@ -273,7 +317,7 @@ class World:
     def calm(self) -> None:
         """Nothing goes wrong any more, except for what is broken in itself."""
         self.is_calm = True
-        self.faults = CALM
+        self.faults, self.flaws = CALM, FLAWLESS
         self.say("-- from here on nothing goes wrong")
         calls, self._calm_calls = self._calm_calls, []
         for what, given in calls:
@@ -291,9 +335,13 @@ class World:
             rollout = state.rollout
             if state.ignored:
                 self.tell(events.RetryAsked, endpoint=state.name)
+            elif rollout is not None and rollout.question:
+                self.tell(self.luck.choice(ANSWERS), endpoint=state.name)
             elif rollout is not None and standing(state) is Standing.paused:
                 kind = events.ResumeAsked if rollout.is_paused else events.PromoteAsked
                 self.tell(kind, endpoint=state.name)
+            elif rollout is not None and rollout.has_failed and not rollout.is_overruled:
+                self.tell(events.PromoteAsked, endpoint=state.name)  # it has nowhere to go back to
             if state.newest != self.registry[state.name]:
                 self.poll(state.name)
         self.later(5.0, self._help)

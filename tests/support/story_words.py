@@ -21,6 +21,7 @@ from trafficmgr.core.model import (
     Step,
 )
 from trafficmgr.core.template import ContainerTemplate, GroupTemplate, ImageDigest, Revision
+from trafficmgr.core.traffic import HttpPolicy
 
 NAME = "shop"
 TEMPLATE = GroupTemplate(
@@ -103,6 +104,7 @@ def settings(**given: str) -> EndpointSettings:
         smoke=Smoke(is_rehearsed=smoke == "rehearsed") if smoke else None,
         gates=wanted,
         affinity=affinity,
+        http=HttpPolicy(),
         **durations,
     )
 

@@ -55,6 +55,7 @@ class Service:
         slots: int = 1,
         dns: tuple[str, int] | None = ("127.0.0.1", 0),
         http: tuple[str, int] | None = ("127.0.0.1", 0),
+        https: tuple[str, int] | None = None,
         worker_argv: tuple[str, ...] | None = None,
         state_dir: Path | None = None,
         grace_s: float = PATIENCE_S,
@@ -68,6 +69,7 @@ class Service:
             "state_dir": str(self.state_dir),
             "dns": [dns] if dns else [],
             "http": [http] if http else [],
+            "https": [https] if https else [],
             "slots": slots,
             "grace_s": grace_s,
             "backlog": 128,
@@ -145,7 +147,7 @@ class Service:
     # -- talking to it -------------------------------------------------------------------------
 
     def address(self, kind: str) -> tuple[str, int]:
-        """Return its address for `dns` or `http`."""
+        """Return its address for `dns`, `http` or `https`."""
         host, _, port = self.await_said("supervisor_started")[kind].rpartition(":")
         return host, int(port)
 
@@ -193,7 +195,7 @@ def main() -> None:
     given = json.loads(sys.argv[1])
     loop.WORKERS_GRACE_S = loop.CONTROLLER_GRACE_S = given.pop("grace_s")
     given["state_dir"] = Path(given["state_dir"])
-    for key in ("dns", "http"):
+    for key in ("dns", "http", "https"):
         given[key] = tuple((host, port) for host, port in given[key])
     for key in ("controller_argv", "worker_argv"):
         given[key] = tuple(given[key])

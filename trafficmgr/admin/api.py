@@ -7,7 +7,8 @@
     GET  /metrics, /v1/receipts[/{id}]                 admin/reports.py
     GET  /v1/endpoints/{name}/why                      {"says": ["a sentence", ...]}
     POST /v1/endpoints/{name}/{verb}                   promote {"full": true}, pause, resume, abort,
-                                                       rollback, retry, scale {"replicas": 3}
+                                                       rollback, retry, scale {"replicas": 3},
+                                                       hold, release
     POST /v1/plan, /v1/apply  {"path": "...", "text": "..."}   a config, by what its file holds
     GET  /v1/groups/{id}/logs, /v1/groups/{id}/exec, /v1/endpoints/{name}/stats and .../show
                                                        admin/group_routes.py

@@ -24,8 +24,10 @@ from trafficmgr.core.events import (
     AbortAsked,
     EndpointEvent,
     EndpointRemoved,
+    HoldAsked,
     PauseAsked,
     PromoteAsked,
+    ReleaseAsked,
     ResumeAsked,
     RetryAsked,
     RollbackAsked,
@@ -56,6 +58,8 @@ PLAIN_ORDERS: dict[Verb, type[EndpointEvent]] = {
     Verb.abort: AbortAsked,
     Verb.rollback: RollbackAsked,
     Verb.retry: RetryAsked,
+    Verb.hold: HoldAsked,
+    Verb.release: ReleaseAsked,
 }
 """Orders that say no more than that they were given, as events."""
 
@@ -123,7 +127,7 @@ class LiveHouse:
                 {"slot": s.number, "start_id": s.start_id, "is_present": s.is_present}
                 for s in (states[0].slots if states else ())
             ],
-            "listen": self._listen,
+            "listen": {kind: where for kind, where in self._listen.items() if where},
             "config": str(self._configuring.settings.path),
         }
 

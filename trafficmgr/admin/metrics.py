@@ -124,6 +124,8 @@ def _traffic(sight: Sight) -> Iterator[Metric]:
         ),
         ("dns_answers", "DNS answers that carried an address of the revision.", lambda s: s.dns),
         ("spilled", "Clients drawn for the revision and served by another.", lambda s: s.spilled),
+        ("ejected", "Times that a group was passed over because it failed.", lambda s: s.ejected),
+        ("repeated", "Requests that were safe to send again, and were.", lambda s: s.repeated),
         (
             "preview_clients",
             "Clients of its preview; they count nowhere else.",

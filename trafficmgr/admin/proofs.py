@@ -113,4 +113,4 @@ def smoke_test(state: EndpointState, rollout: Rollout) -> Plain | None:
 
 def preview_host(state: EndpointState) -> str:
     """Return the name by which the smoke test asks."""
-    return PREVIEW_PREFIX + state.settings.hosts[0]
+    return PREVIEW_PREFIX + smoke.exact_host(state.settings.hosts)

@@ -11,6 +11,7 @@ from typing import Any
 
 from trafficmgr.admin import unproven
 from trafficmgr.admin.unproven import seconds
+from trafficmgr.config.units import shown
 from trafficmgr.core import clocks, moves, publishing, retirement
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import Group, GroupPhase, Rollout, RolloutPhase
@@ -37,6 +38,7 @@ def reasons(state: EndpointState, sight: Sight, now: float) -> Iterator[str]:
     found = [
         *_journal(sight),
         *_engine(state),
+        *_requests_held(state),
         *_rollout(state, now),
         *_groups(state, now),
         *_workers(state, now),
@@ -59,6 +61,15 @@ def _nothing(state: EndpointState) -> str:
 def _journal(sight: Sight) -> Iterator[str]:
     if sight.trouble:
         yield f"Nothing is decided until the journal can be written again: {sight.trouble}"
+
+
+def _requests_held(state: EndpointState) -> Iterator[str]:
+    if state.is_held:
+        yield (
+            f"An operator holds its requests: each waits in the proxy for up to"
+            f" {shown(state.settings.http.hold_s)}; `trafficmgr release {state.name}` lets them be"
+            f" served."
+        )
 
 
 def _engine(state: EndpointState) -> Iterator[str]:

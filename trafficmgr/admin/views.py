@@ -9,6 +9,7 @@ from typing import Any
 
 from trafficmgr.admin import proofs, unproven
 from trafficmgr.admin.needs import unmet
+from trafficmgr.config.units import shown
 from trafficmgr.core import clocks, operator, publishing, retirement
 from trafficmgr.core.model import Group, GroupPhase, Rollout, RolloutPhase
 from trafficmgr.core.routing import PREVIEW_PREFIX
@@ -50,6 +51,7 @@ def endpoint(
         "candidate": short(state.candidate) or None,
         "previous": short(state.previous) or None,
         "generation": state.table.generation,
+        "is_held": state.is_held,
         "weights": list(_weights(state, counts, observed)),
         "groups": [_group(group, state, now) for group in state.groups],
         "rollout": _rollout_now(state, now),
@@ -84,6 +86,10 @@ def alarm(state: EndpointState) -> str:
 
 def _remarks(state: EndpointState, gaps: Mapping[str, str]) -> Iterator[str]:
     """Yield what one would not expect: of this machine, of what operators did, of previews."""
+    if state.is_held:
+        for_long = shown(state.settings.http.hold_s)
+        release = f"`trafficmgr release {state.name}` lets them be served"
+        yield f"held: requests wait for up to {for_long}; {release}"
     if state.is_engine_away:
         yield "the engine can't be asked now; what runs goes on, and nothing is given up meanwhile"
     for behaviour, why_not in unmet(state.settings.template, gaps):
@@ -92,8 +98,9 @@ def _remarks(state: EndpointState, gaps: Mapping[str, str]) -> Iterator[str]:
         yield (
             f"scaled to {state.scaled_to} by an operator; the config says {state.settings.replicas}"
         )
-    if state.table.preview is not None:
-        hosts = ", ".join(PREVIEW_PREFIX + host for host in state.table.hosts)
+    names = [PREVIEW_PREFIX + host for host in state.table.hosts if not host.startswith("*")]
+    if state.table.preview is not None and names:
+        hosts = ", ".join(names)
         yield f"{hosts} reaches the candidate, {short(state.table.preview.revision)}"
     rollout = state.rollout
     if rollout is not None and rollout.is_undecided:
@@ -119,11 +126,15 @@ def _remarks_on(rollout: Rollout) -> Iterator[str]:
 
 
 def says(state: EndpointState, now: float) -> str:
-    """Return what the endpoint does now and what it waits for, as one sentence."""
-    rollout = state.rollout
+    """Return what the endpoint does now and what it waits for; first, if its requests wait."""
     if state.is_removed:
         left = len(state.groups)
         return f"Removed; {left} groups still drain." if left else "Removed; nothing of it runs."
+    return "Requests are held. " * state.is_held + _says_revisions(state, now)
+
+
+def _says_revisions(state: EndpointState, now: float) -> str:
+    rollout = state.rollout
     if not state.newest:
         return "Waits for the registry to show its image for the first time."
     if rollout is not None and not rollout.is_over:

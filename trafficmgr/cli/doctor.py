@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 def doctor(*, config: Config = None, as_json: AsJson = False) -> None:
     """Look whether a config can have all that it needs here; exit 1 if something is missing."""
     from trafficmgr.cli.examination import examined  # noqa: PLC0415  brings in pydantic
-    from trafficmgr.config.load import ConfigError, load  # noqa: PLC0415  as above
+    from trafficmgr.config.load import ConfigError, Look, load  # noqa: PLC0415  as above
     from trafficmgr.service.runtime import gaps_of  # noqa: PLC0415  brings in aiohttp
 
     file = find_config(config)
     try:
-        settings = load(file)
+        settings = load(file, certificates=Look.needed)
     except ConfigError as error:
         raise CliError(str(error), ExitCode.bad_config) from error
     found = examined(settings, gaps_of)

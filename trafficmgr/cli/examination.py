@@ -122,6 +122,8 @@ def _listeners(settings: Settings) -> Iterator[Check]:
         yield _listener("dns", address, (socket.SOCK_DGRAM, socket.SOCK_STREAM), owner)
     for address in settings.listen_http:
         yield _listener("http", address, (socket.SOCK_STREAM,), owner)
+    for address in settings.listen_https:
+        yield _listener("https", address, (socket.SOCK_STREAM,), owner)
 
 
 def _listener(

@@ -21,11 +21,13 @@ from trafficmgr.cli.apply import apply
 from trafficmgr.cli.doctor import doctor
 from trafficmgr.cli.events import events
 from trafficmgr.cli.exec import exec_
+from trafficmgr.cli.hold import hold
 from trafficmgr.cli.logs import logs
 from trafficmgr.cli.outcome import CliError
 from trafficmgr.cli.pause import pause
 from trafficmgr.cli.plan import plan
 from trafficmgr.cli.promote import promote
+from trafficmgr.cli.release import release
 from trafficmgr.cli.resume import resume
 from trafficmgr.cli.retry import retry
 from trafficmgr.cli.rollback import rollback
@@ -64,7 +66,7 @@ app = typer.Typer(
 CONFIG = (run, validate, doctor, plan, apply)
 LOOKS = (status, why, events, rollouts, wait)
 INSIDES = (show, logs, exec_, stats)
-ORDERS = (promote, pause, resume, abort, rollback, retry, scale, stop)
+ORDERS = (promote, pause, resume, abort, rollback, retry, scale, hold, release, stop)
 
 for _verb in (*CONFIG, *LOOKS, *INSIDES, *ORDERS):
     app.command(_verb.__name__.rstrip("_"))(_verb)

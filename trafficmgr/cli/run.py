@@ -20,10 +20,10 @@ BACKLOG = 4096
 def run(config: Config = None) -> None:
     """Run the service until it is told to stop."""
     from trafficmgr import supervisor  # noqa: PLC0415  the other verbs do not need it
-    from trafficmgr.config.load import ConfigError, load  # noqa: PLC0415  as above
+    from trafficmgr.config.load import ConfigError, Look, load  # noqa: PLC0415  as above
 
     try:
-        settings = load(find_config(config))
+        settings = load(find_config(config), certificates=Look.needed)
     except ConfigError as error:
         raise CliError(str(error), ExitCode.bad_config) from error
     raise typer.Exit(supervisor.run(spec_of(settings)))
@@ -39,6 +39,7 @@ def spec_of(settings: "Settings") -> "Spec":
         state_dir=state_dir,
         dns=tuple((address.host, address.port) for address in settings.listen_dns),
         http=tuple((address.host, address.port) for address in settings.listen_http),
+        https=tuple((address.host, address.port) for address in settings.listen_https),
         slots=settings.workers,
         backlog=BACKLOG,
         controller_argv=(

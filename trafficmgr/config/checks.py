@@ -1,6 +1,7 @@
-"""What must hold between the parts of a file: hosts and zones, addresses, the pool.
+"""What must hold between the parts of a file: addresses, zones, the pool, what is published.
 
-What must hold inside a group is in `checks_group`; what its gates and hooks need in `checks_gates`.
+What must hold inside a group is in `checks_group`; what its gates and hooks need in `checks_gates`;
+between hosts in `checks_hosts`; for the proxy and its certificates in `checks_http`.
 
 Each check reads a file whose shape is right, and yields faults with a way to act. `broken` has
 the top-level keys that had to be left out because their shape is wrong: a check that needs one of
@@ -10,12 +11,14 @@ them keeps quiet, so that nobody is sent after a consequence of an error that is
 import ipaddress
 from collections.abc import Iterator
 
-from trafficmgr.config import checks_gates, checks_group, pools
+from trafficmgr.config import checks_gates, checks_group, checks_hosts, checks_http, pools
 from trafficmgr.config.document import Loc
 from trafficmgr.config.settings import Address
 from trafficmgr.config.shape import EndpointShape, FileShape, ZoneShape
 from trafficmgr.config.wording import Fault
-from trafficmgr.core.routing import PREVIEW_PREFIX
+
+KINDS = ("dns", "http", "https")
+"""Keys of `listen`."""
 
 
 def faults_of(file: FileShape, broken: frozenset[str]) -> Iterator[Fault]:
@@ -30,9 +33,8 @@ def faults_of(file: FileShape, broken: frozenset[str]) -> Iterator[Fault]:
         yield from checks_group.faults_of(name, endpoint, secrets)
         yield from checks_gates.faults_of(name, endpoint)
         yield from _published(name, endpoint, file, broken)
-        if not broken & {"listen"}:
-            yield from _smoke(name, endpoint, file)
-    yield from _hosts(file, broken)
+    yield from checks_http.faults_of(file, broken)
+    yield from checks_hosts.faults_of(file, broken)
     if not broken & {"address_pool", "runtime"}:
         yield from _pool(file)
 
@@ -44,7 +46,7 @@ def pool_of(file: FileShape) -> str:
 
 def advertised(file: FileShape) -> tuple[str, ...]:
     """Return what DNS answers for the proxy, each address once."""
-    listeners = [address.host for address in file.listen.http]
+    listeners = [address.host for address in (*file.listen.http, *file.listen.https)]
     return tuple(dict.fromkeys(file.advertise or listeners))
 
 
@@ -53,22 +55,32 @@ def advertised(file: FileShape) -> tuple[str, ...]:
 
 def _listeners(file: FileShape, broken: frozenset[str]) -> Iterator[Fault]:
     seen: set[Address] = set()
-    for kind in ("dns", "http"):
+    for kind in KINDS:
         addresses: list[Address] = getattr(file.listen, kind)
         for index, address in enumerate(addresses):
             if address in seen:
                 text = f"{address} is listened at twice (DNS needs TCP, too)"
                 yield Fault(("listen", kind, index), text, "give one of them another port")
             seen.add(address)
-    wild = [i for i, address in enumerate(file.listen.http) if _is_wildcard(address)]
-    if wild and not file.advertise and "advertise" not in broken:
-        text = f"{file.listen.http[wild[0]]} is every address, so DNS can't tell which to answer"
-        hint = "add advertise: with the addresses that clients reach"
-        yield Fault(("listen", "http", wild[0]), text, hint)
+    wild = _first_wildcard(file)
+    if wild is not None and not file.advertise and "advertise" not in broken:
+        loc, address = wild
+        text = f"{address} is every address, so DNS can't tell which to answer"
+        yield Fault(loc, text, "add advertise: with the addresses that clients reach")
     for index, host in enumerate(file.advertise):
         if ipaddress.ip_address(host).is_unspecified:
             text = f"{host} is no address that a client can reach"
             yield Fault(("advertise", index), text, "write the address that clients reach")
+
+
+def _first_wildcard(file: FileShape) -> tuple[Loc, Address] | None:
+    """Return the first address of the proxy that stands for all of the machine's."""
+    for kind in ("http", "https"):
+        addresses: list[Address] = getattr(file.listen, kind)
+        for index, address in enumerate(addresses):
+            if ipaddress.ip_address(address.host).is_unspecified:
+                return ("listen", kind, index), address
+    return None
 
 
 def _zones(zones: list[ZoneShape]) -> Iterator[Fault]:
@@ -90,44 +102,6 @@ def _registries(file: FileShape) -> Iterator[Fault]:
             yield Fault(("registries", name, "password_file"), text, "add username:")
 
 
-def _hosts(file: FileShape, broken: frozenset[str]) -> Iterator[Fault]:
-    owner: dict[str, str] = {}
-    for name, endpoint in file.endpoints.items():
-        for index, host in enumerate(endpoint.hosts):
-            loc: Loc = ("endpoints", name, "hosts", index)
-            if host in owner:
-                text = f'host "{host}" of endpoint "{name}" already leads to "{owner[host]}"'
-                yield Fault(loc, text, "a host leads to one endpoint: remove one of them")
-            owner.setdefault(host, name)
-            if endpoint.publish == "groups" and not broken & {"zones"}:
-                yield from _zoneless(loc, host, file.zones)
-    yield from _previews(file, owner)
-
-
-def _previews(file: FileShape, owner: dict[str, str]) -> Iterator[Fault]:
-    """Yield hosts that are named as the preview of another is."""
-    for name, endpoint in file.endpoints.items():
-        for index, host in enumerate(endpoint.hosts):
-            previewed = host.removeprefix(PREVIEW_PREFIX)
-            if previewed != host and previewed in owner:
-                text = (
-                    f'host "{host}" of endpoint "{name}" is the name at which a new revision of'
-                    f' "{owner[previewed]}" is previewed'
-                )
-                loc: Loc = ("endpoints", name, "hosts", index)
-                yield Fault(loc, text, f"give it a name other than {PREVIEW_PREFIX}{previewed}")
-
-
-def _zoneless(loc: Loc, host: str, zones: list[ZoneShape]) -> Iterator[Fault]:
-    """Yield a fault if nobody could resolve the host to a group's address."""
-    if any(f".{host}".endswith(f".{zone.name}") for zone in zones):
-        return
-    parent = host.partition(".")[2] or host
-    text = f'host "{host}" lies in no zone, so DNS can\'t answer with its groups'
-    hint = f"add a zone: {{name: {parent}, ns: [ns1.{parent}]}}"
-    yield Fault(loc, text, hint)
-
-
 def _pool(file: FileShape) -> Iterator[Fault]:
     network = pools.network_of(file.runtime.kind, file.address_pool)
     if misplaced := _misplaced_pool(file):
@@ -139,7 +113,7 @@ def _pool(file: FileShape) -> Iterator[Fault]:
         text = f"address_pool has {usable} addresses, but {needed} groups may exist at once"
         hint = "write a larger network, or lower replicas or max_revisions"
         yield Fault(("address_pool",), text, hint)
-    for kind in ("dns", "http"):
+    for kind in KINDS:
         addresses: list[Address] = getattr(file.listen, kind)
         for index, address in enumerate(addresses):
             if ipaddress.ip_address(address.host) in network:
@@ -171,9 +145,9 @@ def _published(
         return
     loc: Loc = ("endpoints", name, "publish")
     if endpoint.publish == "proxy":
-        if not file.listen.http:
+        if not file.listen.http and not file.listen.https:
             text = f'endpoint "{name}" is served by the proxy, which listens nowhere'
-            yield Fault(loc, text, 'add listen: {http: ["127.0.0.1:8080"]}', on_key=True)
+            yield Fault(loc, text, checks_http.HTTP_HINT, on_key=True)
         return
     if not file.listen.dns:
         text = f'endpoint "{name}" publishes its groups, but DNS is answered nowhere'
@@ -187,16 +161,3 @@ def _published(
             " for other machines, which can't reach them"
         )
         yield Fault(loc, text, "write publish: proxy, or let DNS listen on loopback only")
-
-
-def _smoke(name: str, endpoint: EndpointShape, file: FileShape) -> Iterator[Fault]:
-    """Yield a fault if smoke has no way to the preview; with `proxy` that is said already."""
-    if endpoint.rollout.smoke is None or endpoint.publish == "proxy" or file.listen.http:
-        return
-    text = f'"smoke" of endpoint "{name}" asks through the proxy, which listens nowhere'
-    loc: Loc = ("endpoints", name, "rollout", "smoke")
-    yield Fault(loc, text, 'add listen: {http: ["127.0.0.1:8080"]}', on_key=True)
-
-
-def _is_wildcard(address: Address) -> bool:
-    return ipaddress.ip_address(address.host).is_unspecified

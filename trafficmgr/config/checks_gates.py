@@ -16,6 +16,7 @@ from trafficmgr.config.shape_rollout import RolloutShape
 from trafficmgr.config.units import shown
 from trafficmgr.config.wording import Fault
 from trafficmgr.core.gating import HookStage
+from trafficmgr.core.model import Affinity
 
 Placed = tuple[Loc, AfterHookShape]
 """Where a hook stands, and the hook."""
@@ -39,7 +40,7 @@ def faults_of(name: str, endpoint: EndpointShape) -> Iterator[Fault]:
 
 def _affinity(name: str, endpoint: EndpointShape) -> Iterator[Fault]:
     """Yield an affinity that nothing could keep, and a comparison that it rules out."""
-    if endpoint.affinity == "none":
+    if endpoint.affinity.kind is Affinity.none:
         return
     loc: Loc = ("endpoints", name, "affinity")
     if endpoint.publish == "groups":

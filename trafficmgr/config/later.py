@@ -9,7 +9,7 @@ LATER_KEYS: dict[str, frozenset[str]] = {
     "ListenShape": frozenset({"admin"}),
     "ZoneShape": frozenset({"records_file", "records"}),
     "RegistryShape": frozenset({"webhook", "signatures", "rate_limit", "ca_file"}),
-    "EndpointShape": frozenset({"routing", "targets", "health", "tls", "multivalue", "signatures"}),
+    "EndpointShape": frozenset({"routing", "targets", "health", "multivalue", "signatures"}),
     "ContainerShape": frozenset({"startup"}),
     "UpdateShape": frozenset(
         {"schedule", "cron", "freeze", "tags", "match", "webhook", "signatures"}
@@ -24,7 +24,6 @@ LATER_VALUES: dict[str, frozenset[str]] = {
     "kind": frozenset({"kubernetes"}),
     "rootfs": frozenset({"image"}),
     "policy": frozenset({"semver", "newest", "tag", "pattern"}),
-    "affinity": frozenset({"cookie", "header"}),
 }
 """Key -> values that it will take one day."""
 
@@ -47,12 +46,32 @@ ELSEWHERE: dict[str, str] = {
     "success_rate": "write the share that may fail: max_error_rate: 1%",
     "session_affinity": 'did you mean "affinity"?',
     "sticky": 'did you mean "affinity"?',
+    "path_prefix": "write the paths of the endpoint: http: {paths: [/api]}",
+    "max_conns": 'did you mean "max_requests"?',
+    "outlier_detection": 'did you mean "ejection"?',
+    "ssl": "write tls: at the top level",
+    "cert_file": 'did you mean "certificate"?',
+    "key_file": 'did you mean "key"?',
     "secure_value": "write the value to a file and name it: value_from: {file: ...}",
 }
 """Unknown keys that people do write, and what to do instead. Read without regard to case and
 underscores, so that `volumeMounts` is among them."""
 
 NOT_HERE: dict[tuple[str, str], str] = {
+    **{
+        (shape, "tls"): "certificates are for all hosts: tls: at the top level"
+        for shape in ("EndpointShape", "ListenShape", "FrontShape", "HttpPolicyShape")
+    },
+    **{
+        ("EndpointShape", key): 'did you mean "paths"? it belongs to "http": http: {paths: [/api]}'
+        for key in ("path", "paths")
+    },
+    ("CertificateShape", "cert"): 'did you mean "certificate"?',
+    ("EndpointShape", "https"): "addresses are for all endpoints: listen: {https: [...]}",
+    ("HttpPolicyShape", "affinity"): "it stands beside http:",
+    ("HttpPolicyShape", "retries"): "what is safe is retried, within retry_budget: 20%",
+    ("FrontShape", "listen"): "addresses are written into listen: {http: [...]}",
+    ("AffinityShape", "client"): "write it alone: affinity: client",
     ("LivenessShape", "rise"): "one pass is enough to be alive: remove it",
     ("SecretShape", "value"): "a value has no place here: write it to a file, and file: its path",
     ("SecretShape", "secret"): "name a file or a variable: {file: /run/secrets/token}",
@@ -79,6 +98,11 @@ NOT_HERE: dict[tuple[str, str], str] = {
 """(Shape, unknown key) -> what to do, where the nearest key would mislead."""
 
 VALUES_ELSEWHERE: dict[str, str] = {
+    "cookie": "name one: {cookie: visitor}",
+    "header": "name one: {header: x-user}",
+    "least_requests": "write least-requests",
+    "round_robin": "write round-robin",
+    "leastconn": "write least-requests",
     "podman": "write {kind: docker, host: unix:///run/podman/podman.sock}",
 }
 """Unknown values that people do write, and what to do instead."""

@@ -2,32 +2,52 @@
 
 Four steps, each in a file of its own: `document` (YAML with positions), `shape` (keys and
 values), `checks` (what must hold between them), `translate`. A wrong shape does not hide what the
-checks find in the rest of the file: the wrong parts are left out and the rest is checked.
+checks find in the rest of the file: the wrong parts are left out and the rest is checked. Of all
+that a file names only certificates are looked at: nothing else is wrong before it is needed.
 """
 
 import copy
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from trafficmgr.config import checks, schema, translate
+from trafficmgr.config import checks, checks_http, schema, translate
 from trafficmgr.config.document import NO_VALUE, Document, Loc, bytes_of, read
 from trafficmgr.config.problems import ConfigError, Problem, Span
 from trafficmgr.config.settings import Settings
 from trafficmgr.config.shape import FileShape
 from trafficmgr.config.wording import Fault, fault_of, where
 
-__all__ = ["ConfigError", "bytes_of", "load"]
+__all__ = ["ConfigError", "Look", "bytes_of", "load"]
 
 UNCHECKED = frozenset({"ttl", "ttl_grace", "update", "rollout", "drain", "affinity"})
 """Keys of an endpoint without which the rest can still be checked: their defaults break nothing."""
 
 
-def load(path: Path, data: bytes | None = None) -> Settings:
+class Look(StrEnum):
+    """Which certificates are looked at.
+
+    `there` is for a file that is only checked, perhaps where no key has any place. `needed` is
+    for one that is about to be served, `never` for one that was accepted before: a certificate that
+    is just being replaced must not keep a controller from starting.
+    """
+
+    never = "never"
+    there = "there"
+    needed = "needed"
+
+
+def load(path: Path, data: bytes | None = None, *, certificates: Look = Look.there) -> Settings:
     """Return the settings in a file, or in `data` as if the file had it.
+
+    Args:
+        path: The file.
+        data: What it held, if it was read already.
+        certificates: Whether those that it names must be right, and be there.
 
     Raises:
         ConfigError: The file can't be used; the text has every problem, with its place and what
@@ -39,6 +59,9 @@ def load(path: Path, data: bytes | None = None) -> Settings:
         raise ConfigError([document.problem(Span(1, 1), text, "see config/example.yaml")])
     file, faults, broken = _shaped(document)
     faults += checks.faults_of(file, broken)
+    if certificates is not Look.never:
+        folder, are_needed = path.absolute().parent, certificates is Look.needed
+        faults += checks_http.certificate_faults(file, folder, are_needed=are_needed)
     problems = [*document.problems, *(_problem(fault, document) for fault in faults)]
     if problems:
         raise ConfigError(problems)

@@ -19,6 +19,9 @@ MAX_NAME = 40
 MAX_DNS_NAME = 253
 """RFC 1035 section 2.3.4: 255 octets on the wire, which is 253 characters."""
 
+WILDCARD = "*."
+"""How a host begins that stands for every name with one label in its place."""
+
 NAME_PATTERN = rf"^[a-z][a-z0-9-]{{0,{MAX_NAME - 1}}}$"
 _NAME = re.compile(NAME_PATTERN)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -57,8 +60,8 @@ def dns_name(value: object) -> str:
         raise UnfitError("has letters that DNS can't carry", _punycode(lowered))
     if "://" in lowered or "/" in lowered:
         raise UnfitError("is not a DNS name", "write the name alone, without scheme and path")
-    if lowered.startswith("*."):
-        raise UnfitError("is a wildcard, which is not part of this version yet", "write each name")
+    if "*" in lowered:
+        raise UnfitError("has a *, which names many", "write one name, such as shop.apps.test")
     labels = lowered.split(".")
     if ":" in lowered or labels[-1].isdigit():
         raise UnfitError("is an address or has a port", "write a name such as shop.apps.test")
@@ -68,6 +71,25 @@ def dns_name(value: object) -> str:
             "labels of letters, digits and - (1 to 63 characters each), with dots between",
         )
     return lowered
+
+
+def host(value: object) -> str:
+    """Return a host in lower case: a DNS name, or a wildcard for its first label."""
+    text = _text(value, "is not a DNS name", "write a name such as shop.apps.test")
+    if "*" not in text:
+        return dns_name(text)
+    rest = text.removeprefix(WILDCARD)
+    if rest == text or "*" in rest:
+        parent = text.rpartition("*")[2].lstrip(".") or "apps.test"
+        raise UnfitError(
+            "has a * that is not its whole first label", f"write {WILDCARD}{parent}, or each name"
+        )
+    return WILDCARD + dns_name(rest)
+
+
+def is_wildcard(name: str) -> bool:
+    """Whether a host stands for many."""
+    return name.startswith(WILDCARD)
 
 
 def mailbox(value: object) -> str:
@@ -131,6 +153,20 @@ def ip(value: object) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         raise UnfitError("is not an IP address", 'write one such as "192.0.2.10"') from None
+
+
+def network(value: object) -> str:
+    """Return a network in its canonical spelling; an address alone is a network of one."""
+    hint = 'write one such as "10.0.0.0/8"'
+    text = _text(value, "is not a network", hint)
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+        has_rest = ipaddress.ip_interface(text).ip != found.network_address
+    except ValueError:
+        raise UnfitError("is not a network", hint) from None
+    if has_rest:
+        raise UnfitError("is an address inside a network", f"write {found}")
+    return str(found)
 
 
 def url(value: object) -> str:

@@ -19,6 +19,11 @@ from trafficmgr.core.counted import BOUNDS_S
 
 MAX_WORKERS = 256
 ALL_PCT = 100
+MIN_HEAD_BYTES = 1024
+MAX_HEAD_BYTES = 1024 * 1024
+"""Every client may send as much before anything is known of it, and thousands are connected."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _TAKEN = ("/proc", "/sys", "/dev", "/.trafficmgr")
 """The kernel's places, and the one where Docker groups have a program of ours."""
 
@@ -99,6 +104,57 @@ def _url_path(value: object) -> str:
     return value
 
 
+def _path_prefix(value: object) -> str:
+    """Return the beginning of a path, without a slash at its end."""
+    path = _url_path(value)
+    if "?" in path:
+        raise UnfitError("has a ?, which is no part of a path", f"write {path.partition('?')[0]}")
+    if not path.strip("/"):
+        raise UnfitError("is every path", "leave paths out: without them all requests are meant")
+    fitting = "/" + "/".join(part for part in path.split("/") if part not in {"", ".", ".."})
+    if path.removesuffix("/") != fitting:
+        raise UnfitError("has empty or dotted segments", f"write {fitting}")
+    return fitting
+
+
+def _field_name(value: object) -> str:
+    """Return the name of a header in lower case: a token (RFC 9110 section 5.1)."""
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise UnfitError("is not the name of a header", "write a name such as x-user")
+    if value.lower() == "cookie":
+        raise UnfitError("holds all cookies", "name one of them: cookie: session")
+    return value.lower()
+
+
+def _cookie_name(value: object) -> str:
+    """Return the name of a cookie: a token (RFC 6265 section 4.1.1)."""
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise UnfitError("is not the name of a cookie", "write a name such as session")
+    return value
+
+
+def _field_value(value: object) -> str:
+    """Return what a header or a cookie is compared with."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str):
+        raise UnfitError("is not text", 'write it in quotes: "{written}"')
+    if not text:
+        raise UnfitError("is empty", "leave it out: then any value fits")
+    if not text.isascii() or not text.isprintable() or text != text.strip():
+        raise UnfitError("has characters that a request can't carry", "write plain ASCII")
+    return text
+
+
+def _head_size(value: object) -> int:
+    """Return a bound on what a client may send before we know what it wants."""
+    size_bytes = units.size(value)
+    if size_bytes < MIN_HEAD_BYTES:
+        raise UnfitError("is less than browsers send", "write 1KiB or more")
+    if size_bytes > MAX_HEAD_BYTES:
+        raise UnfitError("is more than each of many clients should take", "write 1MiB or less")
+    return size_bytes
+
+
 def _argument(value: object) -> str:
     if isinstance(value, str) and "\0" not in value:
         return value
@@ -167,8 +223,11 @@ Share = Annotated[float, PlainValidator(units.share), _SHARE]
 Alpha = Annotated[float, PlainValidator(units.alpha), _SHARE]
 Ttl = Annotated[int, PlainValidator(units.ttl), _text("10s", pattern=units.DURATION_PATTERN)]
 Size = Annotated[int, PlainValidator(units.size), _text("256MiB", pattern=units.SIZE_PATTERN)]
+HeadSize = Annotated[int, PlainValidator(_head_size), _text("8KiB", pattern=units.SIZE_PATTERN)]
 Name = Annotated[str, PlainValidator(names.name), _text("web", pattern=names.NAME_PATTERN)]
+Percent = Annotated[float, PlainValidator(units.percent), _SHARE]
 DnsName = Annotated[str, PlainValidator(names.dns_name), _text("shop.apps.test")]
+HostName = Annotated[str, PlainValidator(names.host), _text("shop.apps.test")]
 Mailbox = Annotated[str, PlainValidator(names.mailbox), _text("hostmaster@apps.test")]
 Image = Annotated[
     names.Image, PlainValidator(names.image), _text("registry.example.com/shop/web:stable")
@@ -176,6 +235,7 @@ Image = Annotated[
 Registry = Annotated[str, PlainValidator(names.registry), _text("registry.example.com")]
 Listen = Annotated[Address, PlainValidator(names.listen_address), _text("127.0.0.1:8080")]
 Ip = Annotated[str, PlainValidator(names.ip), _text("192.0.2.10")]
+Network = Annotated[str, PlainValidator(names.network), _text("10.0.0.0/8")]
 Pool = Annotated[str, PlainValidator(pools.pool), _text(pools.DEFAULTS["embedded"])]
 DockerHost = Annotated[str, PlainValidator(names.docker_host), _text("unix:///var/run/docker.sock")]
 PauseImage = Annotated[
@@ -196,6 +256,14 @@ Url = Annotated[str, PlainValidator(names.url), _text("http://127.0.0.1:9090/pat
 JsonPath = Annotated[str, PlainValidator(_json_path), _text("data.result.0.value.1")]
 Pattern = Annotated[str, PlainValidator(_pattern), _text("Hello, .*")]
 UrlPath = Annotated[str, PlainValidator(_url_path), _text("/healthz")]
+PathPrefix = Annotated[str, PlainValidator(_path_prefix), _text("/api")]
+FieldName = Annotated[str, PlainValidator(_field_name), _text("x-user")]
+CookieName = Annotated[str, PlainValidator(_cookie_name), _text("session")]
+FieldValue = Annotated[
+    str,
+    PlainValidator(_field_value),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["yes"]}),
+]
 Argument = Annotated[str, PlainValidator(_argument), _text("--verbose")]
 Variable = Annotated[str, PlainValidator(_variable), _text("GREETING")]
 EnvValue = Annotated[
@@ -213,6 +281,9 @@ Workers = Annotated[
 Port = Annotated[int, Field(strict=True, ge=1, le=65535, examples=[8080])]
 Count = Annotated[int, Field(strict=True, ge=1, le=1000, examples=[2])]
 Requests = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000, examples=[100])]
+Waiting = Annotated[int, Field(strict=True, ge=0, le=1_000_000, examples=[100])]
+Clients = Annotated[int, Field(strict=True, ge=1, le=1_000_000, examples=[20000])]
+FieldCount = Annotated[int, Field(strict=True, ge=10, le=1000, examples=[100])]
 Status = Annotated[int, Field(strict=True, ge=100, le=599, examples=[200])]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False, examples=[0.01])]
 Weight = Annotated[

@@ -109,6 +109,8 @@ def _tidied(node: Any) -> Any:  # noqa: ANN401  JSON
         tidy["default"] = units.shown(tidy["default"])
     if tidy.get("pattern") == units.SHARE_PATTERN and "default" in tidy:
         tidy["default"] = units.shown_share(tidy["default"])
+    if tidy.get("pattern") == units.SIZE_PATTERN and "default" in tidy:
+        tidy["default"] = units.shown_size(tidy["default"])
     return tidy
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from trafficmgr.core.model import EndpointSettings
 from trafficmgr.core.routing import Zone
 from trafficmgr.core.template import FromEnv, FromFile
+from trafficmgr.core.traffic import Front
 
 KEEP_LOGS_S = 86400.0
 """A day: long enough to read in the morning why a group was replaced at night."""
@@ -76,7 +77,8 @@ class Settings:
     loopback for the embedded runtime and private for Docker; `registries` is keyed by the
     registry's name as image references have it; `max_concurrent` is how many endpoints may be
     rolled out at once. `secrets` says where each value is read from when a group starts, never
-    the value; its paths are absolute. `keep_logs_s` is how long logs outlive their group.
+    the value; its paths are absolute. `keep_logs_s` is how long logs outlive their group. `front`
+    concerns every connection of `listen_http` and `listen_https`; its paths are absolute.
     """
 
     path: Path
@@ -93,3 +95,5 @@ class Settings:
     endpoints: dict[str, EndpointConfig]
     keep_logs_s: float = KEEP_LOGS_S
     secrets: dict[str, FromFile | FromEnv] = field(default_factory=dict)
+    listen_https: tuple[Address, ...] = ()
+    front: Front = field(default_factory=Front)

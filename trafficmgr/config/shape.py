@@ -19,6 +19,7 @@ from trafficmgr.config.scalars import (
     DockerHost,
     Duration,
     Flag,
+    HostName,
     Ip,
     Listen,
     Mailbox,
@@ -37,12 +38,21 @@ from trafficmgr.config.scalars import (
 )
 from trafficmgr.config.settings import KEEP_LOGS_S, UpdatePolicy
 from trafficmgr.config.shape_group import GroupShape
+from trafficmgr.config.shape_http import (
+    AffinityShape,
+    FrontShape,
+    HttpPolicyShape,
+    TlsShape,
+)
 from trafficmgr.config.shape_rollout import RolloutShape
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.model import EndpointSettings
 
 _ENDPOINT = defaults(EndpointSettings)
 _KINDS = ["embedded", "docker"]
+_AFFINITIES = ["none", "client"]
+_ALONE = AffinityShape.model_fields["alone"].alias or ""
+_NO_AFFINITY = AffinityShape.model_validate({_ALONE: _ENDPOINT["affinity"].value})
 
 
 class UpdateShape(Shape):
@@ -66,16 +76,24 @@ class DrainShape(Shape):
 class EndpointShape(Shape):
     """A public name and its traffic policy."""
 
-    hosts: Annotated[list[DnsName], Field(min_length=1, examples=[["shop.apps.test"]])]
-    """The DNS names and HTTP hosts that it answers to."""
+    hosts: Annotated[list[HostName], Field(min_length=1, examples=[["shop.apps.test"]])]
+    """The DNS names and HTTP hosts that it answers to; *.apps.test is all with that one label."""
     ttl: Ttl = _ENDPOINT["ttl_s"]
     """The TTL of its DNS answers, in whole seconds; 0s lets nobody cache them."""
     ttl_grace: Duration = _ENDPOINT["ttl_grace_s"]
     """How much longer than the TTL a withdrawn address is still served."""
     publish: Literal["proxy", "groups"] = "proxy"
     """What DNS answers: the proxy's address, or the groups' own."""
-    affinity: Literal["none", "client"] = _ENDPOINT["affinity"].value
+    affinity: Annotated[
+        AffinityShape,
+        BeforeValidator(or_alone(_ALONE)),
+        AlsoAlone(enum=_AFFINITIES, default=_ENDPOINT["affinity"].value),
+    ] = _NO_AFFINITY
     """What a client is known by that stays with its revision: `client` is by its address."""
+    http: Annotated[HttpPolicyShape, Field(examples=[{"balance": "least-requests"}])] = (
+        HttpPolicyShape()
+    )
+    """How the proxy serves its requests."""
     port: Port | None = None
     """The container port that gets the traffic; by default the only one."""
     group: Annotated[
@@ -165,6 +183,8 @@ class ListenShape(Shape):
     """Where DNS is answered, over UDP and TCP."""
     http: list[Listen] = []
     """Where HTTP is proxied."""
+    https: list[Listen] = []
+    """Where HTTP over TLS is proxied, with the certificates of `tls`."""
 
 
 class FileShape(Shape):
@@ -174,8 +194,15 @@ class FileShape(Shape):
     """Where the journal, tables, images and logs are kept."""
     listen: ListenShape = ListenShape()
     """The addresses of the data plane."""
+    tls: Annotated[
+        TlsShape | None,
+        Field(examples=[{"certificates": [{"certificate": "./apps.pem", "key": "./apps.key"}]}]),
+    ] = None
+    """What `listen.https` proves who it is with."""
+    http: Annotated[FrontShape, Field(examples=[{"idle": "75s"}])] = FrontShape()
+    """What concerns every HTTP connection, whoever it is for."""
     advertise: list[Ip] = []
-    """What DNS answers for `publish: proxy`; by default the HTTP listen addresses."""
+    """What DNS answers for `publish: proxy`; by default the HTTP and HTTPS listen addresses."""
     address_pool: Pool | None = None
     """The network that groups get addresses from: 127.77.0.0/16; with Docker 10.213.0.0/16."""
     workers: Workers = Field(default_factory=lambda: worker_count("auto"))

@@ -8,7 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from trafficmgr.config import checks, checks_group, translate_gates
+from trafficmgr.config import checks, checks_group, translate_gates, translate_http
 from trafficmgr.config.settings import (
     EndpointConfig,
     RegistrySettings,
@@ -39,7 +39,6 @@ from trafficmgr.config.shape_group import (
 )
 from trafficmgr.config.shape_rollout import RolloutShape
 from trafficmgr.core.model import (
-    Affinity,
     CandidateReplicas,
     EndpointSettings,
     OnNewer,
@@ -76,6 +75,8 @@ def settings_of(file: FileShape, path: Path) -> Settings:
         state_dir=folder / file.state_dir,
         listen_dns=tuple(file.listen.dns),
         listen_http=tuple(file.listen.http),
+        listen_https=tuple(file.listen.https),
+        front=translate_http.front_of(file, folder),
         advertise=checks.advertised(file),
         address_pool=checks.pool_of(file),
         workers=file.workers,
@@ -135,10 +136,11 @@ def _endpoint(name: str, shape: EndpointShape, *, fence_s: float, folder: Path) 
         drain_websocket_s=drain.websocket,
         fence_s=fence_s,
         max_revisions=shape.max_revisions,
-        affinity=Affinity(shape.affinity),
+        affinity=shape.affinity.kind,
         gates=translate_gates.gates_of(shape, folder),
         hooks=translate_gates.hooks_of(shape),
         smoke=translate_gates.smoke_of(rollout.smoke),
+        http=translate_http.policy_of(shape),
     )
 
 

@@ -22,6 +22,7 @@ from trafficmgr.core.gating import (
     SmokeRequest,
     TaskCommand,
 )
+from trafficmgr.core.model import Affinity
 from trafficmgr.core.template import ExecCheck, HttpCheck, TcpCheck
 
 
@@ -64,7 +65,7 @@ def smoke_of(shape: SmokeShape | None) -> Smoke | None:
 
 def _compare(shape: CompareShape, endpoint: EndpointShape) -> Compare:
     """Return the comparison. With an affinity its unit is the client, which has no latency."""
-    is_plain = endpoint.affinity == "none"
+    is_plain = endpoint.affinity.kind is Affinity.none
     return Compare(
         alpha=shape.alpha,
         catch=shape.catch,

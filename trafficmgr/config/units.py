@@ -83,6 +83,16 @@ def alpha(value: object) -> float:
     return float(part)
 
 
+def percent(value: object) -> float:
+    """Return the part of 1 that whole per cent are, 0% and 100% among them."""
+    part = _part(value)
+    if part * 100 != int(part * 100):
+        raise UnfitError("is not a whole number of per cent", f"write {round(part * 100)}%")
+    if part > 1:
+        raise UnfitError("is more than all there is", "write 100% or less")
+    return float(part)
+
+
 def ttl(value: object) -> int:
     """Return a TTL in whole seconds, 0 to 2147483647 (RFC 2181 section 8)."""
     seconds = duration(value)
@@ -135,18 +145,31 @@ def shown_share(part: float) -> str:
 
 
 def _share(value: object) -> Decimal:
+    number, has_unit = _written_share(value)
+    part = number / 100 if has_unit else number
+    if part == 0:
+        raise UnfitError("is zero", "write more than 0, such as 1%")
+    if part >= 1:
+        raise UnfitError("is all there is, or more", _below_all(number, has_unit=has_unit))
+    return part
+
+
+def _part(value: object) -> Decimal:
+    """Return any part of 1; a bare number of 1 or more may be meant as per cent, so it needs %."""
+    number, has_unit = _written_share(value)
+    if not has_unit and number >= 1:
+        raise UnfitError("has no unit", f"write {number}% for per cent")
+    return number / 100 if has_unit else number
+
+
+def _written_share(value: object) -> tuple[Decimal, bool]:
+    """Return the number of a share, and whether it is per cent."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     text = f"{Decimal(str(value)):f}" if is_number else value
     match = _SHARE.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
         raise UnfitError("is not a share", "write per cent, such as 1%, or a number such as 0.01")
-    number = Decimal(match[1])
-    part = number / 100 if match[2] else number
-    if part == 0:
-        raise UnfitError("is zero", "write more than 0, such as 1%")
-    if part >= 1:
-        raise UnfitError("is all there is, or more", _below_all(number, has_unit=bool(match[2])))
-    return part
+    return Decimal(match[1]), bool(match[2])
 
 
 def _below_all(number: Decimal, *, has_unit: bool) -> str:

@@ -66,9 +66,17 @@ _OWNERS = {
     "HookShape": "a hook",
     "CallShape": 'the "http" of a hook',
     "SmokeRequestShape": "a request",
+    "HttpPolicyShape": 'the "http" of an endpoint',
+    "FrontShape": 'the "http" at the top level',
+    "PinShape": "a pin",
+    "AccessLogShape": '"access_log"',
+    "CertificateShape": "a certificate",
 }
 """Shape -> what people call it, where that is not its key."""
 
+
+_SINGULAR = {"endpoints": "endpoint", "registries": "registry", "secrets": "secret"}
+"""Top-level key -> what each of the things below it is called, before its name."""
 
 _NOUNS = {
     "containers": "container",
@@ -192,23 +200,23 @@ def _example(loc: Loc) -> str:
 
 def _noun(loc: Loc, document: Document) -> str:
     """Return what a place is called if it has a name of its own, else ""."""
+    called = ""
     match loc:
-        case ("endpoints", str(name)):
-            return f'endpoint "{name}"'
-        case ("registries", str(name)):
-            return f'registry "{name}"'
+        case ("endpoints" | "registries" | "secrets" as kind, str(name)):
+            called = f'{_SINGULAR[kind]} "{name}"'
         case ("zones", int(index)):
-            return _named("zone", index, document.at((*loc, "name")))
-        case ("secrets", str(name)):
-            return f'secret "{name}"'
+            called = _named("zone", index, document.at((*loc, "name")))
+        case ("tls", "certificates", int(index)):
+            called = f"certificate {index + 1}"
+        case ("endpoints", str(name), "http", "pins", int(index)):
+            called = f'pin {index + 1} of endpoint "{name}"'
         case (
             ("endpoints", _, "group", str(kind), int(index))
             | ("endpoints", _, "rollout", "gates", str(kind), int(index))
             | ("endpoints", _, "rollout", str(kind), _, int(index))
         ) if kind in _NOUNS:
-            return _named(_NOUNS[kind], index, document.at((*loc, "name")))
-        case _:
-            return ""
+            called = _named(_NOUNS[kind], index, document.at((*loc, "name")))
+    return called
 
 
 def _named(noun: str, index: int, name: object) -> str:

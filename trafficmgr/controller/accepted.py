@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from trafficmgr.config.load import bytes_of, load
+from trafficmgr.config.load import Look, bytes_of, load
 from trafficmgr.config.settings import Settings
 from trafficmgr.controller.files import replace_file
 from trafficmgr.core.noun import Noun
@@ -44,7 +44,7 @@ def settings_at_start(state_dir: Path, file: Path) -> Settings:
     """
     kept = _kept(state_dir)
     if kept is not None and kept.run and kept.run == _run(state_dir):
-        return load(Path(kept.path), kept.text.encode())
+        return load(Path(kept.path), kept.text.encode(), certificates=Look.never)
     data = bytes_of(file)
     settings = load(file, data)
     try:

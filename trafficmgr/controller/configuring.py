@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from trafficmgr.config.load import load
+from trafficmgr.config.load import Look, load
 from trafficmgr.config.settings import EndpointConfig, Settings
 from trafficmgr.controller import accepted
 from trafficmgr.controller.images import ImageWatch
@@ -27,7 +27,9 @@ from trafficmgr.controller.ports import Clock
 from trafficmgr.core.errors import NotPossibleNowError, TrafficmgrError
 from trafficmgr.core.events import EndpointRemoved, Event, LimitsApplied, SettingsApplied
 from trafficmgr.core.fleet import Fleet
+from trafficmgr.core.routing import Zone
 from trafficmgr.core.template import short
+from trafficmgr.core.traffic import Front
 from trafficmgr.registry.credentials import RegistryAccess
 from trafficmgr.registry.images import Images
 from trafficmgr.registry.poller import Poller
@@ -138,8 +140,8 @@ class Configuring:
         await self._tell(list(_wanted(new, self._loop.fleet, self._clock())))
         for config in new.endpoints.values():  # not before the endpoint is known: it would be deaf
             self._images.watch(config.settings)
-        if (old.zones, old.advertise) != (new.zones, new.advertise):
-            await self._link.publish_zones(new.zones, new.advertise)
+        if _beside_tables(old) != _beside_tables(new):
+            await self._link.publish_zones(*_beside_tables(new))
         reached_anew = self._registries.reach(registry_access(new))
         self._poll(old, new, reached_anew)
         for name in new.endpoints:
@@ -178,9 +180,14 @@ def registry_access(settings: Settings) -> dict[str, RegistryAccess]:
     }
 
 
+def _beside_tables(settings: Settings) -> tuple[tuple[Zone, ...], tuple[str, ...], Front]:
+    """Return what workers know beside tables, as `Link.publish_zones` takes it."""
+    return settings.zones, settings.advertise, settings.front
+
+
 async def _loaded(path: Path, data: bytes) -> Settings:
     """Read a config in a thread: a large one takes seconds, and probes are waiting."""
-    return await asyncio.to_thread(load, path, data)
+    return await asyncio.to_thread(load, path, data, certificates=Look.needed)
 
 
 def _wanted(settings: Settings, fleet: Fleet, now: float) -> Iterator[Event]:

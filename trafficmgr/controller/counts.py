@@ -129,6 +129,7 @@ def less(now: ShareCounts, before: ShareCounts) -> ShareCounts:
         durations=grew.durations if any(grew.durations) else (),
         durations_s=round(grew.durations_s, 6),
         in_flight=0,
+        waiting=0,
     )
 
 

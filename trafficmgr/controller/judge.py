@@ -24,7 +24,7 @@ from trafficmgr.core.counted import Counted, Pair
 from trafficmgr.core.events import EvidenceKept, GateJudged
 from trafficmgr.core.evidence import Evidence
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.gating import Check, Verdict
+from trafficmgr.core.gating import Check, Verdict, VerdictKind
 from trafficmgr.core.model import Affinity, Rollout
 from trafficmgr.core.schedule import WHOLE_PCT
 from trafficmgr.core.state import EndpointState
@@ -156,6 +156,9 @@ class Case:
         known = next((v.kind for v in self._rollout.verdicts if v.gate == verdict.gate), None)
         if known is verdict.kind or self._rollout.stage != stage:
             return
+        is_taken_back = known is VerdictKind.passed and verdict.kind is VerdictKind.insufficient
+        if is_taken_back and self._is_deaf:
+            return  # whoever judged before knew more than the workers have reported since
         await self._tell(
             GateJudged(
                 at=self._clock(),
@@ -186,6 +189,12 @@ class Case:
     def _rollout(self) -> Rollout:
         assert self.state.rollout is not None  # noqa: S101  the judge opens no case without
         return self.state.rollout
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether a worker that is in the evidence has not reported to this controller yet."""
+        here = {slot.start_id for slot in self.state.slots}
+        return any(self._heard(one) is None for one in here & self._evidence.seen.keys())
 
     def _begun(self) -> Evidence:
         """Start from what the workers that are there have counted; not heard of is None."""
@@ -265,6 +274,7 @@ def counted(shares: ByRevision, revision: str) -> Counted:
     return Counted(
         finished=finished(share),
         failed=failed(share),
+        spilled=share.spilled,
         durations=share.durations,
         clients=share.clients,
         failing=share.failing,

@@ -19,6 +19,7 @@ from trafficmgr.controller.ports import Clock, Tell
 from trafficmgr.core.events import TableApplied, WorkerConnected
 from trafficmgr.core.routing import Table, Zone, Zones
 from trafficmgr.core.routing import encode as encode_table
+from trafficmgr.core.traffic import Front
 from trafficmgr.wire.frames import (
     PROTOCOL,
     Applied,
@@ -77,10 +78,13 @@ class Link:
             self._tables[table.endpoint] = table
             self._send_all(TableSent(table=table))
 
-    async def publish_zones(self, zones: tuple[Zone, ...], advertise: tuple[str, ...]) -> None:
+    async def publish_zones(
+        self, zones: tuple[Zone, ...], advertise: tuple[str, ...], front: Front
+    ) -> None:
         """Write the zones' file under the next generation, then send it to every worker."""
         path = self._tables_dir / "zones"
-        known = Zones(generation=_generation_of(path) + 1, zones=zones, advertise=advertise)
+        generation = _generation_of(path) + 1
+        known = Zones(generation=generation, zones=zones, advertise=advertise, front=front)
         await asyncio.to_thread(replace_file, path, msgspec.msgpack.encode(known))
         self._zones = known
         self._send_all(ZonesSent(zones=known))

@@ -14,6 +14,7 @@ from enum import StrEnum
 from trafficmgr.config.settings import EndpointConfig, RegistrySettings, Settings
 from trafficmgr.config.units import shown
 from trafficmgr.controller.written import PLAIN, Written, source_of, written
+from trafficmgr.controller.written_http import front
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.routing import Zone
@@ -57,7 +58,7 @@ class EndpointPlan(Noun):
 
 
 class Moved(Noun):
-    """A host that would lead to an endpoint that has yet to start."""
+    """A host, or a path of one, that would lead to an endpoint that has yet to start."""
 
     host: str
     old: str
@@ -150,11 +151,23 @@ def _tags(template: GroupTemplate) -> list[str]:
 
 
 def _moved(old: Settings, new: Settings) -> Iterator[Moved]:
-    owners = {host: name for name, one in old.endpoints.items() for host in one.settings.hosts}
-    for name, one in new.endpoints.items():
-        for host in one.settings.hosts:
-            if name not in old.endpoints and host in owners:
-                yield Moved(host=host, old=owners[host], new=name)
+    """Yield each host, or path of a host, that a new endpoint takes over."""
+    for name in sorted(new.endpoints.keys() - old.endpoints.keys()):
+        given = new.endpoints[name].settings
+        for host in given.hosts:
+            for path in given.http.paths or ("",):
+                if owner := _owner(old, host, path):
+                    yield Moved(host=host + path, old=owner, new=name)
+
+
+def _owner(settings: Settings, host: str, path: str) -> str:
+    """Return the endpoint that has a path of a host, by the longest prefix; "" is none."""
+    found: dict[str, str] = {}
+    for name, one in settings.endpoints.items():
+        for prefix in (one.settings.http.paths or ("",)) if host in one.settings.hosts else ():
+            if f"{path}/".startswith(f"{prefix}/"):
+                found[prefix] = name
+    return found[max(found, key=len)] if found else ""
 
 
 def _needed(old: Settings, new: Settings, fleet: Fleet) -> Iterator[Needed]:
@@ -184,6 +197,7 @@ def _fixed(settings: Settings) -> Written:
         "state_dir": str(settings.state_dir),
         "listen.dns": ", ".join(map(str, settings.listen_dns)),
         "listen.http": ", ".join(map(str, settings.listen_http)),
+        "listen.https": ", ".join(map(str, settings.listen_https)),
         "address_pool": settings.address_pool,
         "workers": str(settings.workers),
         "runtime": settings.runtime.kind,
@@ -197,6 +211,7 @@ def _service(settings: Settings) -> Written:
         "advertise": ", ".join(settings.advertise),
         "max_concurrent": str(settings.max_concurrent),
         "keep_logs": shown(settings.keep_logs_s),
+        **dict(front(settings.front)),
         **{f"secrets.{name}": source_of(one) for name, one in settings.secrets.items()},
         **{f"zones.{zone.name}": _zone(zone) for zone in settings.zones},
         **{f"registries.{host}": _registry(one) for host, one in settings.registries.items()},

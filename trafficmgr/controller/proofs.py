@@ -85,7 +85,8 @@ def _with_hook(receipt: Receipt, rollout: Rollout, run: HookRun) -> Receipt:
 def _seen(facts: HookFacts, run: HookRun, receipt: Receipt) -> HookFacts:
     """Return the facts as they are now; a time that is written stays, whatever the boot is."""
     began_at, ended_at = facts.began_at, facts.ended_at
-    if began_at is None and run.began_at:  # 0 is: in an earlier rollout
+    is_here = run.phase not in {HookPhase.waiting, HookPhase.wanted}  # one done again began before
+    if began_at is None and run.began_at and is_here:  # 0 is: in an earlier rollout
         began_at = receipt.wall(run.began_at)
     if ended_at is None and run.ended_at is not None:
         ended_at = receipt.wall(run.ended_at)

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from trafficmgr.config.settings import EndpointConfig
 from trafficmgr.config.units import shown, shown_share, shown_size
+from trafficmgr.controller.written_http import policy
 from trafficmgr.core.gating import (
     Check,
     CommandCheck,
@@ -56,7 +57,8 @@ def written(config: EndpointConfig) -> Written:
         "ttl": shown(given.ttl_s),
         "ttl_grace": shown(given.ttl_grace_s),
         "publish": given.publish.value,
-        "affinity": given.affinity.value,
+        "affinity": f"{given.affinity.value} {given.http.affinity_name}".rstrip(),
+        **dict(policy(given.http)),
         "port": str(given.port),
         "group.replicas": str(given.replicas),
         **dict(_group(given.template)),

@@ -28,7 +28,8 @@ def keep(state: EndpointState, now: float) -> EndpointState:
     can_carry = capacity_pct(available, state.replicas) >= _carried_pct(rollout)
     is_proving = can_carry and not rollout.is_paused
     hold = _run_while(rollout.hold, now, is_so=is_proving)
-    patience = _run_while(rollout.patience, now, is_so=is_proving)
+    is_judged = is_proving and not state.is_engine_away  # unknown is not failed (promise 12)
+    patience = _run_while(rollout.patience, now, is_so=is_judged)
     is_holding = can_carry and hold is not None and hold.left_at(now) > 0
     is_unknown = state.is_engine_away or any(g.is_unknown for g in live)
     is_stopped = rollout.is_paused or rollout.is_held or rollout.is_hooked or is_unknown

@@ -253,6 +253,14 @@ class ScaleAsked(EndpointEvent):
     replicas: int
 
 
+class HoldAsked(EndpointEvent):
+    """An operator wants requests to wait, for up to `hold_s`, in place of being served."""
+
+
+class ReleaseAsked(EndpointEvent):
+    """An operator lets requests that wait be served."""
+
+
 class Woke(EndpointEvent):
     """The timer set by `wake_at` ran out."""
 
@@ -290,5 +298,7 @@ AnyEvent = (
     | RollbackAsked
     | RetryAsked
     | ScaleAsked
+    | HoldAsked
+    | ReleaseAsked
     | Woke
 )

@@ -151,7 +151,7 @@ def observed(
     seen, grown = _growth(evidence.seen, heard)
     weights = _recent(evidence, at, weight_pct)
     spilled_at = at if grown.stable.spilled else evidence.spilled_at
-    is_spilling = spilled_at is not None and 0 <= at - spilled_at <= RECENT_S
+    is_spilling = _is_recent(spilled_at, at)
     if is_spilling:
         grown = EMPTY
     noted = evidence.but(
@@ -186,7 +186,12 @@ def _growth(
 def _recent(evidence: Evidence, at: float, weight_pct: int) -> dict[int, float]:
     """Return when each recent weight was last in force; that of the last look was until now."""
     known = {**evidence.weights, evidence.weight_pct: at, weight_pct: at}
-    return {weight: last_at for weight, last_at in known.items() if last_at >= at - RECENT_S}
+    return {weight: last_at for weight, last_at in known.items() if _is_recent(last_at, at)}
+
+
+def _is_recent(then: float | None, now: float) -> bool:
+    """Whether requests of then may end now."""
+    return then is not None and 0 <= now - then <= RECENT_S
 
 
 def _entered(evidence: Evidence, stage: int) -> Evidence:

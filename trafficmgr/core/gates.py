@@ -7,7 +7,8 @@
   with `min_requests` of the candidate and a share within the limit.
 * `min_requests` passes with as many requests of the candidate in the present stage.
 * `compare` fails when the bets of the whole rollout say that the candidate is worse than stable:
-  E >= 1 / alpha. It passes when `catch` of failures more would have made it fail by now.
+  E >= 1 / alpha. It passes when `catch` of failures more would have made it fail by now, and what
+  was seen in this stage is much less likely of a candidate that fails by so much more.
 
 A limit on a duration is one on a share: that the 99th percentile is above 1 s says that more than
 1 % of the answers took longer than that. docs/gates.md tells all of it, with what was measured.
@@ -20,12 +21,15 @@ from trafficmgr.core.counted import BOUNDS_S, Sides, bound_of, failed_requests, 
 from trafficmgr.core.evidence import Evidence
 from trafficmgr.core.gating import ENOUGH_REQUESTS, Compare, Gates, Verdict, VerdictKind
 from trafficmgr.core.noun import Noun
-from trafficmgr.core.odds import log_e_of, shown
+from trafficmgr.core.odds import log_e_of, log_ratio, shown
+from trafficmgr.core.schedule import WHOLE_PCT
 
 BEYOND_DOUBT = 100.0
 """The E that a limit needs to fail: one innocent in a hundred gets as far, in each stage."""
 
-WHOLE_PCT = 100
+MISTAKEN = 0.05
+"""How many of the releases that fail by `catch` more than stable may pass a stage: one in twenty.
+Without this, what a bad release fails at would make up what is missing for its pass."""
 
 _MILLISECOND_S = 0.001
 
@@ -133,37 +137,32 @@ def _slow_within(share: float, limit_s: float, evidence: Evidence) -> _Limit:
 def _of_limit(limit: _Limit, needed: int, *, is_alone: bool) -> _Said:
     seen = limit.seen
     log_e = log_e_of(hits=seen.hits, trials=seen.tries, share=limit.share)
-    is_over = seen.hits > limit.share * seen.tries
-    is_beyond_doubt = is_over and log_e >= log(BEYOND_DOUBT)
-    is_own = is_alone or limit.log_e_worse >= log(BEYOND_DOUBT)
-    is_enough = seen.tries >= needed
-    is_shared = seen.stable_hits > limit.share * seen.stable_tries
+    if seen.hits > limit.share * seen.tries:
+        kind, reason = _exceeded(limit, log_e, is_alone=is_alone)
+    elif seen.tries >= needed:
+        kind, reason = VerdictKind.passed, "that is within the limit"
+    else:
+        kind, reason = VerdictKind.insufficient, f"{needed} {limit.tries} are enough to pass"
+    mine = f"{seen.hits} of {seen.tries} {limit.tries} of the candidate {limit.verb}"
+    others = f"{seen.stable_hits} of {seen.stable_tries} of stable"
+    why = f"{mine}, {others}; {_pct(limit.share)} may: {reason}"
+    return _Said(kind=kind, why=why, numbers=_numbers(limit, log_e))
+
+
+def _exceeded(limit: _Limit, log_e: float, *, is_alone: bool) -> tuple[VerdictKind, str]:
+    """Return what is said of a share above its limit, and why."""
     verdict = f"E = {_e(log_e)}, {BEYOND_DOUBT:.0f} is enough to fail"
-    match is_over, is_beyond_doubt, is_own, is_enough:
-        case True, True, True, _:
-            kind, reason = VerdictKind.failed, verdict
-        case True, True, False, _:
-            kind = VerdictKind.insufficient
-            reason = "stable shows it too" if is_shared else "stable has too few to compare it with"
-        case True, False, _, _:
-            kind, reason = VerdictKind.insufficient, f"that may be chance: {verdict}"
-        case False, _, _, True:
-            kind, reason = VerdictKind.passed, "that is within the limit"
-        case _:
-            kind, reason = VerdictKind.insufficient, f"{needed} {limit.tries} are enough to pass"
-    return _Said(
-        kind=kind,
-        why=f"{_seen(seen, limit)}; {_pct(limit.share)} may: {reason}",
-        numbers=_numbers(seen, limit, log_e),
-    )
+    if log_e < log(BEYOND_DOUBT):
+        return VerdictKind.insufficient, f"that may be chance: {verdict}"
+    if is_alone or limit.log_e_worse >= log(BEYOND_DOUBT):
+        return VerdictKind.failed, verdict
+    if limit.seen.stable_hits > limit.share * limit.seen.stable_tries:
+        return VerdictKind.insufficient, "stable shows it too"
+    return VerdictKind.insufficient, "whether stable does better is not beyond doubt yet"
 
 
-def _seen(seen: Sides, limit: _Limit) -> str:
-    mine = f"{seen.hits} of {seen.tries} {limit.tries} of the candidate"
-    return f"{mine} {limit.verb}, {seen.stable_hits} of {seen.stable_tries} of stable"
-
-
-def _numbers(seen: Sides, limit: _Limit, log_e: float) -> dict[str, float]:
+def _numbers(limit: _Limit, log_e: float) -> dict[str, float]:
+    seen = limit.seen
     numbers: dict[str, float] = {
         **_counts(seen, limit.tries, limit.hits),
         "share": _ratio(seen.hits, seen.tries),
@@ -208,16 +207,36 @@ def _of_compare(
         kind, why = VerdictKind.failed, f"{_slowness(evidence)}: E = {_e(log_e_slow)}, {enough}"
     elif is_alone:
         kind, why = VerdictKind.insufficient, f"{failed}; stable has no more traffic to compare"
-    elif log_e_planted >= log(needed):
-        kind, why = VerdictKind.passed, f"{failed}; {would}"
-    else:
+    elif log_e_planted < log(needed):
         kind, why = VerdictKind.insufficient, f"{failed}; {would}: too little was seen to tell"
+    elif _is_suspicious(compare, evidence, has_affinity=has_affinity):
+        more = f"it may be {_pct(compare.catch)} more than of stable"
+        kind, why = VerdictKind.insufficient, f"{failed}; {more}"
+    else:
+        kind, why = VerdictKind.passed, f"{failed}; {would}"
     numbers = _compared(evidence, has_affinity=has_affinity)
     numbers |= {"e": shown(log_e), "e_planted": shown(log_e_planted), "needed": needed}
     if is_timed:
         numbers |= _counts(evidence.slowness.seen, "answers", "slow")
         numbers |= {"e_slow": shown(log_e_slow)}
     return _Said(kind=kind, why=why, numbers=numbers)
+
+
+def _is_suspicious(compare: Compare, evidence: Evidence, *, has_affinity: bool) -> bool:
+    """Whether this stage has not told a candidate that is as good from one that is a bad one yet.
+
+    Stable's own share is what it was in this stage, with half a failure more. Of a client that
+    stays with its revision only one failure is taken, as in the comparison.
+    """
+    pair = evidence.in_stage
+    seen = failed_requests(pair)
+    if has_affinity:
+        clients, others = len(pair.candidate.failing), len(pair.stable.failing)
+        seen = seen.but(hits=clients, stable_hits=others)
+    usual = (seen.stable_hits + 0.5) / (seen.stable_tries + 1)
+    bad = min(usual + compare.catch, (1 + usual) / 2)
+    ratio = log_ratio(hits=seen.hits, tries=seen.tries, share=bad, other=usual)
+    return ratio > log(MISTAKEN)
 
 
 def _failures(evidence: Evidence, *, has_affinity: bool) -> str:

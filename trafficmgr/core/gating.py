@@ -222,8 +222,9 @@ class HookRun(Noun):
 
     @property
     def has_begun(self) -> bool:
-        """Whether it may have done something."""
-        return self.began_at is not None
+        """Whether it may have done something: a task may from when its start is wanted."""
+        is_starting = self.phase is HookPhase.wanted and bool(self.group)
+        return self.began_at is not None or is_starting
 
 
 class SmokePhase(StrEnum):

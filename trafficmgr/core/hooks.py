@@ -49,13 +49,19 @@ def hook_ended(state: EndpointState, event: HookEnded) -> EndpointState:
 def controller_started(state: EndpointState, now: float) -> EndpointState:
     """Nobody can know whether a call in flight was made; a task goes on, with its whole time."""
     for run in _runs(state):
-        if run.phase is not HookPhase.running:
-            continue
-        if run.group:
-            state = _with(state, _running(state, run, now).but(began_at=run.began_at))
-        else:
+        if run.phase is HookPhase.wanted and run.group:  # the one before may have started it
+            state = _with(state, run.but(began_at=now))
+        if run.phase is HookPhase.running and not run.group:
             note = "the controller was restarted while it was under way"
             state = _with(state, run.but(phase=HookPhase.unknown, until=None, note=note))
+    return engine_found(state, now)
+
+
+def engine_found(state: EndpointState, now: float) -> EndpointState:
+    """Tasks have their whole time again: what passed while nobody knew of them does not count."""
+    for run in _runs(state):
+        if run.phase is HookPhase.running and run.group:
+            state = _with(state, _running(state, run, now).but(began_at=run.began_at))
     return state
 
 
@@ -85,7 +91,10 @@ def tried_again(state: EndpointState) -> EndpointState:
         return state
     rollout = moves.under_way(state)
     runs = tuple(
-        HookRun(name=run.name) if run.phase is HookPhase.unknown else run for run in rollout.hooks
+        run.but(phase=HookPhase.waiting, group="", note="")  # that it had begun stays true
+        if run.phase is HookPhase.unknown
+        else run
+        for run in rollout.hooks
     )
     return state.but(rollout=rollout.but(hooks=runs, is_paused=False, question=""))
 
@@ -111,7 +120,7 @@ def start(state: EndpointState, now: float) -> EndpointState:
     rollout = state.rollout
     if rollout is None or not rollout.is_undecided or rollout.is_paused:
         return state
-    run = next((one for one in rollout.hooks if not one.is_over), None)
+    run = next((one for one in rollout.hooks if not rollout.is_done_with(one)), None)
     if run is None or run.phase is not HookPhase.waiting or not _is_due(state, run, now):
         return state
     wanted = run.but(phase=HookPhase.wanted)
@@ -222,7 +231,9 @@ def _followed(state: EndpointState, run: HookRun, now: float) -> HookRun:
     """Return what became of a hook that is being done."""
     if run.group:
         run = _task_seen(state, run, now)
-    if run.phase is HookPhase.running and run.until is not None and now >= run.until:
+    is_known = not (run.group and state.is_engine_away)
+    is_late = run.until is not None and now >= run.until
+    if run.phase is HookPhase.running and is_late and is_known:
         timeout_s = moves.under_way(state).hook(run.name).timeout_s
         note = f"it did not end within {timeout_s:g}s"
         return run.but(phase=HookPhase.failed, ended_at=now, until=None, note=note)

@@ -17,6 +17,7 @@ from trafficmgr.core.gating import (
 )
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.template import GroupTemplate
+from trafficmgr.core.traffic import HttpPolicy
 
 # -- where traffic can go -------------------------------------------------------------------------
 
@@ -50,6 +51,8 @@ class Affinity(StrEnum):
 
     none = "none"
     client = "client"
+    cookie = "cookie"
+    header = "header"
 
 
 # -- what the user wants --------------------------------------------------------------------------
@@ -87,7 +90,8 @@ class EndpointSettings(Noun):
     """An endpoint as configured. A rollout keeps the settings it started with.
 
     `fence_s` is how long a worker may take to acknowledge a table before it is restarted.
-    `gates`, `hooks` and `smoke` are what a revision must prove (gating.py).
+    `gates`, `hooks` and `smoke` are what a revision must prove (gating.py), `http` how it is served
+    beside that (traffic.py).
     """
 
     name: str
@@ -117,6 +121,7 @@ class EndpointSettings(Noun):
     gates: Gates = Gates()
     hooks: tuple[Hook, ...] = ()
     smoke: Smoke | None = None
+    http: HttpPolicy = HttpPolicy()
 
 
 # -- what there is --------------------------------------------------------------------------------
@@ -305,7 +310,13 @@ class Rollout(Noun, kw_only=True):
 
     def is_done(self, stage: HookStage) -> bool:
         """Whether nothing is left to do of a stage of its hooks."""
-        return all(run.is_over for run in self.hooks if self.hook(run.name).stage is stage)
+        runs = (run for run in self.hooks if self.hook(run.name).stage is stage)
+        return all(self.is_done_with(run) for run in runs)
+
+    def is_done_with(self, run: HookRun) -> bool:
+        """Whether nothing waits for a hook any more: it succeeded, or its failure is nothing."""
+        is_nothing = self.is_overruled or self.hook(run.name).stage is HookStage.after
+        return run.phase is HookPhase.succeeded or (run.is_over and is_nothing)
 
     @property
     def is_hooked(self) -> bool:
@@ -332,7 +343,8 @@ class Rollout(Noun, kw_only=True):
     def has_failed(self) -> bool:
         """Whether a gate, a hook or smoke has condemned it, though it goes on."""
         is_burnt = self.smoke is not None and self.smoke.phase is SmokePhase.failed
-        is_failed = any(run.phase is HookPhase.failed for run in self.hooks)
+        failed = (run for run in self.hooks if run.phase is HookPhase.failed)
+        is_failed = any(self.hook(run.name).stage is not HookStage.after for run in failed)
         return bool(self.failed_gates) or is_burnt or is_failed
 
     @property

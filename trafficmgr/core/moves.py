@@ -105,6 +105,8 @@ def promote(state: EndpointState, now: float) -> EndpointState:
         verdicts=(),
         patience=None,
         is_waived=False,
+        is_paused=False,
+        question="",
     )
     return state.but(
         stable=state.candidate,

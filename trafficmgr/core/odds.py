@@ -71,6 +71,16 @@ def log_e_of(*, hits: float, trials: float, share: float) -> float:
     return log_sum(log_factors(hits=hits, trials=trials, share=share)) - log(len(ODDS))
 
 
+def log_ratio(*, hits: int, tries: int, share: float, other: float) -> float:
+    """Return the logarithm of how much likelier the hits are by one share than by another.
+
+    Wald (1945): if `share` is the true one, the ratio falls to b with a probability of b at most,
+    however often one looks.
+    """
+    misses = tries - hits
+    return hits * log(share / other) + misses * (log1p(-share) - log1p(-other))
+
+
 def favoured(share: float, by: float) -> float:
     """Return the share of hits of a side whose odds of each are `by` times the other's."""
     return by * share / (1 + (by - 1) * share)

@@ -10,8 +10,10 @@ from enum import StrEnum
 from trafficmgr.core import clocks, hooks, moves
 from trafficmgr.core.events import (
     AbortAsked,
+    HoldAsked,
     PauseAsked,
     PromoteAsked,
+    ReleaseAsked,
     ResumeAsked,
     RetryAsked,
     RollbackAsked,
@@ -46,6 +48,8 @@ class Verb(StrEnum):
     rollback = "rollback"
     retry = "retry"
     scale = "scale"
+    hold = "hold"
+    release = "release"
 
 
 _NO_ROLLOUT = REFUSED + "no rollout is under way."
@@ -55,6 +59,8 @@ _IS_ABORTING = REFUSED + "the rollout is being aborted already."
 _USE_ABORT = REFUSED + "a rollout is under way; `abort` undoes it."
 _NOTHING_PAUSED = REFUSED + "nothing is paused."
 _SCALES = "The number of groups changes now; a candidate's too."
+_HOLDS = "Requests wait in the proxy, for up to `http.hold.timeout`, until `release`."
+_RELEASES = "Requests that wait are served, and no other has to."
 _GOES_ON = (
     "The hold ends, and no gate is waited for; the next step comes as soon as its groups are ready."
 )
@@ -140,6 +146,14 @@ TABLE: dict[Verb, dict[Standing, str]] = {
         Standing.promoting: _SCALES,
         Standing.aborting: _SCALES,
     },
+    Verb.hold: {
+        Standing.removed: _REMOVED,
+        **dict.fromkeys([one for one in Standing if one is not Standing.removed], _HOLDS),
+    },
+    Verb.release: {
+        Standing.removed: _REMOVED,
+        **dict.fromkeys([one for one in Standing if one is not Standing.removed], _RELEASES),
+    },
 }
 
 
@@ -180,6 +194,10 @@ def _misses(verb: Verb, state: EndpointState) -> str:
             why = "there is no revision before this one to go back to."
         case Verb.retry if not _can_retry(state):
             why = "nothing is in quarantine or ignored that could be tried again."
+        case Verb.hold if state.is_held:
+            why = "its requests are held already."
+        case Verb.release if not state.is_held:
+            why = "its requests are not held."
         case Verb.resume if rollout is not None and not rollout.is_paused:
             why = "this step waits for `promote`."
         case Verb.promote | Verb.promote_full if rollout is not None and rollout.step < 0:
@@ -213,6 +231,7 @@ def promote_asked(state: EndpointState, event: PromoteAsked) -> EndpointState:
             patience=None,
             is_paused=False,
             is_waived=True,
+            is_overruled=rollout.is_overruled or rollout.has_failed,
             verdicts=verdicts,
         )
     )
@@ -291,3 +310,13 @@ def scale_asked(state: EndpointState, event: ScaleAsked) -> EndpointState:
     if why_not(Verb.scale, state) or event.replicas < 1:
         return state
     return state.but(scaled_to=event.replicas)
+
+
+def hold_asked(state: EndpointState, _event: HoldAsked) -> EndpointState:
+    """Let requests wait: somebody works on what they would meet."""
+    return state if why_not(Verb.hold, state) else state.but(is_held=True)
+
+
+def release_asked(state: EndpointState, _event: ReleaseAsked) -> EndpointState:
+    """Serve those that wait."""
+    return state if why_not(Verb.release, state) else state.but(is_held=False)

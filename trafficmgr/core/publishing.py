@@ -18,8 +18,10 @@ from trafficmgr.core.events import (
     WorkerEnded,
     WorkerStarted,
 )
+from trafficmgr.core.gating import HookStage
 from trafficmgr.core.model import (
     Affinity,
+    EndpointSettings,
     Group,
     GroupPhase,
     Publish,
@@ -30,6 +32,7 @@ from trafficmgr.core.model import (
 from trafficmgr.core.routing import Share, Table, Target, check
 from trafficmgr.core.schedule import WHOLE_PCT, capacity_pct, step_weight_pct
 from trafficmgr.core.state import EndpointState
+from trafficmgr.core.traffic import HttpPolicy
 
 HELLO_S = 10.0
 """How much longer than `fence` a worker may take to its hello: it is started by a busy machine."""
@@ -71,8 +74,24 @@ def wanted_table(state: EndpointState) -> Table:
         shares=shares,
         is_least_bad=is_least_bad and bool(shares),
         preview=_preview(state) if state.candidate and state.stable else None,
-        affinity=_affinity(state),
+        affinity=_kept(state).affinity,
         salt=_salt(state),
+        http=_http(
+            settings.http,
+            drain_websocket_s=settings.drain_websocket_s,
+            affinity_name=_kept(state).http.affinity_name,
+            is_held=state.is_held,
+        ),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _http(
+    policy: HttpPolicy, *, drain_websocket_s: float, affinity_name: str, is_held: bool
+) -> HttpPolicy:
+    """Return how the endpoint is served; the same each time, as tables are made for every event."""
+    return policy.but(
+        drain_websocket_s=drain_websocket_s, affinity_name=affinity_name, is_held=is_held
     )
 
 
@@ -86,21 +105,22 @@ def _preview(state: EndpointState) -> Share | None:
 
     On the way back of a rehearsal it is stable's.
     """
-    revision = smoke.revision_of(state)
-    ready = state.ready(revision)
+    rollout, revision = state.rollout, smoke.revision_of(state)
+    is_early = rollout is not None and not rollout.is_done(HookStage.before)
+    ready = [] if is_early else state.ready(revision)  # a warm one waits for its hooks as well
     return _share(state, revision, WHOLE_PCT, ready) if ready else None
 
 
-def _affinity(state: EndpointState) -> Affinity:
-    """Return the rollout's own as long as it is under way: its verdicts count by it."""
+def _kept(state: EndpointState) -> EndpointSettings:
+    """Return the rollout's own settings as long as it is under way: its verdicts count by them."""
     rollout = state.rollout
     is_under_way = rollout is not None and rollout.is_undecided
-    return rollout.settings.affinity if rollout and is_under_way else state.settings.affinity
+    return rollout.settings if rollout and is_under_way else state.settings
 
 
 def _salt(state: EndpointState) -> str:
     """Return what makes other clients the first ones in each rollout; nothing without affinity."""
-    is_needed = _affinity(state) is not Affinity.none
+    is_needed = _kept(state).affinity is not Affinity.none
     return state.rollout.id if state.rollout is not None and is_needed else ""
 
 

@@ -104,9 +104,9 @@ def engine_lost(state: EndpointState, _event: EngineLost) -> EndpointState:
     return state.but(is_engine_away=True)
 
 
-def engine_found(state: EndpointState, _event: EngineFound) -> EndpointState:
+def engine_found(state: EndpointState, event: EngineFound) -> EndpointState:
     """What ended meanwhile is told in events of its own."""
-    return state.but(is_engine_away=False)
+    return hooks.engine_found(state.but(is_engine_away=False), event.at)
 
 
 def group_stopped(state: EndpointState, event: GroupStopped) -> EndpointState:

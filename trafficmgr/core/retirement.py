@@ -60,6 +60,8 @@ def next_at(group: Group, state: EndpointState, now: float) -> float | None:
 
 
 def _each(group: Group, state: EndpointState, now: float) -> Iterator[Condition]:
+    if group.hook:  # a task is in no table, so nobody can reach it
+        return
     yield _workers(group, state)
     yield from _clients(group, state, now)
 

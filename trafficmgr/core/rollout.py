@@ -186,6 +186,8 @@ EVENT_TABLE: dict[type[events.Event], Callable[[EndpointState, Any], EndpointSta
     events.RollbackAsked: operator.rollback_asked,
     events.RetryAsked: operator.retry_asked,
     events.ScaleAsked: operator.scale_asked,
+    events.HoldAsked: operator.hold_asked,
+    events.ReleaseAsked: operator.release_asked,
     events.Woke: _woke,
 }
 

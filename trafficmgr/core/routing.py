@@ -8,6 +8,8 @@ workers obey it; both sides read the same rules here:
 * Within a share every target is equal.
 * If the chosen share has no usable target, another share with a weight above 0 serves ("spilled").
 * A table is never changed; a newer generation replaces it as a whole.
+* Who may go anywhere goes in turn: each turn has its point of the unit interval (`point_at`), and
+  the share that the point falls into is the turn's. No chance is in it.
 * With affinity a client has one of BUCKETS buckets, the same in every worker, and the middle of
   its bucket is its point of the unit interval. The candidate's share comes first, so that as its
   weight rises a client crosses to it once (promise 10).
@@ -20,6 +22,7 @@ import msgspec
 
 from trafficmgr.core.model import Affinity, Dial, Publish
 from trafficmgr.core.noun import Noun
+from trafficmgr.core.traffic import Front, HttpPolicy
 
 
 class Target(Noun):
@@ -56,6 +59,7 @@ class Table(Noun):
     preview: Share | None = None
     affinity: Affinity = Affinity.none
     salt: str = ""
+    http: HttpPolicy = HttpPolicy()
 
     def groups(self) -> frozenset[str]:
         """Return the ids of all groups that can be reached through this table."""
@@ -65,6 +69,17 @@ class Table(Noun):
 
 BUCKETS = 1000
 """Buckets of clients: ten per cent point, so that every weight is a whole number of them."""
+
+TURNS = 10_000
+STRIDE = 6_181
+"""After TURNS turns each point was there once, so every share has had exactly its weight.
+
+STRIDE is TURNS by the golden section, made prime to it: successive points are then spread as evenly
+as points can be (Knuth, TAOCP 6.4), so that at any time a share is within five requests of its
+weight, and waits for at most twice its mean gap. It also keeps a weight true for every kind of
+request in traffic that comes in a rhythm. Strict alternation would give all pages to one revision
+and all images to the other, and the gates would compare pages with images.
+"""
 
 _KEY_BYTES = 64
 _NETWORK_BYTES = 8
@@ -87,11 +102,12 @@ class Zone(Noun):
 
 
 class Zones(Noun):
-    """What a worker must know beside tables: its zones and the proxy's own public addresses."""
+    """What a worker must know beside tables: zones, the proxy's public addresses, connections."""
 
     generation: int
     zones: tuple[Zone, ...]
     advertise: tuple[str, ...]
+    front: Front = Front()
 
 
 def check(table: Table) -> Table:
@@ -109,8 +125,8 @@ def pick(shares: tuple[Share, ...], point: float) -> int:
 
     Args:
         shares: Weights that sum to 100.
-        point: A number in [0, 1): random, or a client's bucket. As weights rise from left to
-            right, a bucket crosses from one share to its neighbour once and never flaps.
+        point: A number in [0, 1): of a turn, of a client's bucket, or random. As weights rise
+            from left to right, it crosses from one share to its neighbour once and never flaps.
 
     Raises:
         LookupError: There is no share with a weight above 0.
@@ -121,6 +137,11 @@ def pick(shares: tuple[Share, ...], point: float) -> int:
         if mark < 0:
             return index
     raise LookupError("no share has a weight above 0")
+
+
+def point_at(turn: int) -> float:
+    """Return the point of the unit interval that a turn has, for `pick`."""
+    return (turn * STRIDE % TURNS + 0.5) / TURNS
 
 
 def client_of(address: str) -> bytes:
@@ -143,7 +164,7 @@ def bucket_of(client: bytes, salt: str) -> int:
     """Return a client's bucket, in [0, BUCKETS); each salt shuffles the clients anew.
 
     Args:
-        client: What it is known by.
+        client: What it is known by: its address, or the value of a cookie or a field.
         salt: Of the table. It ends with what tells rollouts apart, so its end is what counts.
     """
     digest = blake2b(client, digest_size=8, key=salt.encode()[-_KEY_BYTES:]).digest()

@@ -70,10 +70,15 @@ def revision_of(state: EndpointState) -> str:
     return state.stable if is_back else state.candidate
 
 
+def exact_host(hosts: tuple[str, ...]) -> str:
+    """Return the host that is asked: a wildcard has no preview."""
+    return next(host for host in hosts if not host.startswith("*."))
+
+
 def wanted(state: EndpointState) -> Iterator[AskSmoke]:
     """Yield the leg that should be asked now: every worker serves its preview."""
     rollout, table = state.rollout, state.table
-    if rollout is None or not rollout.is_smoking or rollout.is_paused or rollout.is_over:
+    if rollout is None or not rollout.is_smoking or rollout.is_paused or not rollout.is_undecided:
         return
     run, settings = rollout.smoke, rollout.settings
     is_served = bool(state.slots) and all(
@@ -86,7 +91,7 @@ def wanted(state: EndpointState) -> Iterator[AskSmoke]:
         endpoint=state.name,
         rollout=rollout.id,
         leg=run.leg,
-        host=PREVIEW_PREFIX + table.hosts[0],
+        host=PREVIEW_PREFIX + exact_host(table.hosts),
         revision=shown,
         smoke=settings.smoke,
     )

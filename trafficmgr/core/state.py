@@ -27,7 +27,8 @@ class EndpointState(Noun, kw_only=True):
     `ignored` came while `on_newer: ignore` held. `scaled_to` is what an operator said instead of
     the configured number of replicas. `is_admitted` is whether the fleet has room for one more
     rollout. `is_engine_away` is that nothing can be known of groups now but what probes say.
-    `hooks_begun` is, by revision, which hooks were begun and whether each succeeded.
+    `is_held`: an operator lets requests wait. `hooks_begun` is, by revision, which hooks were begun
+    and whether each succeeded.
     """
 
     name: str
@@ -43,6 +44,7 @@ class EndpointState(Noun, kw_only=True):
     last_good: str = ""
     ignored: str = ""
     scaled_to: int | None = None
+    is_held: bool = False
     is_admitted: bool = True
     is_engine_away: bool = False
     revisions: dict[str, Revision] = {}

@@ -10,14 +10,20 @@ of each. They share the upstreams, so that retirement sees all that is under way
 neither ever serves for the other, and clients of a preview are counted apart: they chose it, so
 they say nothing of how weights work out.
 
+Each worker begins at a turn of its own, so that a few requests to many workers don't all go to the
+candidate, whose points come first.
+
 Nothing here logs, waits or starts a task.
 """
 
+import zlib
 from collections.abc import Callable
 
 from trafficmgr.core.model import Affinity, Dial, Publish, Tcp
-from trafficmgr.core.routing import PREVIEW_PREFIX, Share, Table, Zones
+from trafficmgr.core.routing import PREVIEW_PREFIX, TURNS, Share, Table, Zones
+from trafficmgr.dataplane import ejection
 from trafficmgr.dataplane.routes import Lane, Route, Seat, Tally, Upstream
+from trafficmgr.dataplane.waiting import Gate, Line, Lines, Waiter
 from trafficmgr.wire import frames
 
 TOLD_APART = 4
@@ -45,6 +51,9 @@ class Book:
         self._tallies: dict[str, dict[str, Tally]] = {}
         self._told_apart: dict[str, list[Tally]] = {}
         self._seats: dict[tuple[str, bool], Seat] = {}
+        self._lines: dict[str, dict[str, Line]] = {}
+        self._waiting = Lines()
+        self._first_turn = zlib.crc32(start_id.encode()) % TURNS
 
     def apply(self, table: Table) -> bool:
         """Serve this table from now on; returns False if it is not newer than the one served.
@@ -56,7 +65,8 @@ class Book:
         if old is not None and table.generation <= old.table.generation:
             return False
         self._check_addresses(table)
-        route, preview = self._compiled(table), self._compiled_preview(table)
+        preview = self._compiled_preview(table)
+        route = self._compiled(table, preview)
         if old is not None:
             _drop(self.by_host, old.table.hosts, old.table)
             _drop(self.preview_hosts, _preview_names(old.table), old.table)
@@ -65,10 +75,23 @@ class Book:
         route.seat.newest, preview.seat.newest = route, preview
         self.by_endpoint[table.endpoint] = route
         self._tell_clients_apart(table)
+        for lane in (*preview.lanes, *route.lanes):
+            _settle(lane)
         self._withdraw(table)
         for listener in self.on_table:
             listener(route)
+        self._wake(route)
         return True
+
+    def sweep(self, now: float) -> None:
+        """Keep the deadlines of what waits, once a second (loop time)."""
+        for seat in self._seats.values():
+            seat.budget.rotate(seat.turn)
+        self._waiting.sweep(now)
+
+    def dismiss(self) -> None:
+        """Answer what waits, and let nothing wait any more: this worker ends."""
+        self._waiting.close()
 
     def route_of(self, host: str) -> Route | None:
         """Return the route of a host, or of a preview."""
@@ -129,13 +152,14 @@ class Book:
                     f"{upstream} was at {upstream.dial} and is at {target.dial} now"
                 )
 
-    def _compiled(self, table: Table) -> Route:
+    def _compiled(self, table: Table, preview: Route) -> Route:
         lanes = tuple(
             self._lane(table, share, self._tally(table, share.revision)) for share in table.shares
         )
         misses = self._tally(table, "")
         seat = self._seat(table, is_preview=False)
-        return Route(table, table.shares, lanes, misses=misses, seat=seat)
+        candidate = self._candidate(table, preview) if table.http.pins else None
+        return Route(table, table.shares, lanes, misses=misses, seat=seat, candidate=candidate)
 
     def _compiled_preview(self, table: Table) -> Route:
         """Return the preview's route; without lanes if there is none."""
@@ -147,10 +171,25 @@ class Book:
         lanes = (self._lane(table, share, tally),)
         return Route(table, (share,), lanes, misses=misses, seat=seat, preview=tally)
 
+    def _candidate(self, table: Table, preview: Route) -> Lane | None:
+        """Return where pins lead that are for the candidate: the groups that are ready of it.
+
+        That is the preview, unless it shows stable (on the way back of a rehearsal); without one,
+        the first share of several.
+        """
+        stable = table.shares[-1].revision if table.shares else ""
+        if preview.lanes and preview.lanes[0].revision != stable:
+            return preview.lanes[0]
+        if len(table.shares) > 1:
+            share = table.shares[0]
+            return self._lane(table, share, self._tally(table, share.revision).of_preview())
+        return None
+
     def _lane(self, table: Table, share: Share, tally: Tally) -> Lane:
         """Return a share with its upstreams; those that are known are used again."""
         known = self._upstreams.setdefault(table.endpoint, {})
-        lane = Lane(share.revision, share.weight_pct, tally)
+        line = None if table.http.max_requests is None else self._line(table, share.revision)
+        lane = Lane(share.revision, share.weight_pct, tally, http=table.http, line=line)
         for target in share.targets:
             upstream = known.get(target.group)
             if upstream is None:
@@ -162,6 +201,26 @@ class Book:
             lane.upstreams.append(upstream)
         return lane
 
+    def _line(self, table: Table, revision: str) -> Line:
+        """Return where requests wait for the groups of a revision."""
+        lines = self._lines.setdefault(table.endpoint, {})
+        if revision not in lines:
+            lines[revision] = Line(self._waiting, self._tally(table, ""))
+        return lines[revision]
+
+    def _wake(self, route: Route) -> None:
+        """Let those that wait look at the newest table, in the order in which they came."""
+        table, gate = route.table, route.seat.gate
+        lines = self._lines.get(table.endpoint, {})
+        waiters: list[Waiter] = [waiter for line in lines.values() for waiter in line.empty()]
+        current = {share.revision for share in _all_shares(table)}
+        for revision in lines.keys() - current:
+            del lines[revision]
+        gate.passing_s = table.http.hold_s
+        gate.turn(is_open=not table.http.is_held)
+        for waiter in sorted(waiters, key=lambda waiter: waiter.since):
+            waiter.resume(None)
+
     def _move(self, upstream: Upstream, dial: Dial) -> None:
         """Use another port of a group from now on; what is under way to it stays counted."""
         upstream.dial = dial
@@ -169,7 +228,11 @@ class Book:
             listener(upstream)
 
     def _seat(self, table: Table, *, is_preview: bool) -> Seat:
-        return self._seats.setdefault((table.endpoint, is_preview), Seat())
+        seat = self._seats.get((table.endpoint, is_preview))
+        if seat is None:
+            gate = Gate(self._waiting, self._tally(table, ""))
+            seat = self._seats[table.endpoint, is_preview] = Seat(gate, self._first_turn)
+        return seat
 
     def _give_hosts(self, route: Route) -> None:
         """Let the table's hosts lead to it.
@@ -215,6 +278,13 @@ class Book:
 
 def _all_shares(table: Table) -> tuple[Share, ...]:
     return table.shares if table.preview is None else (*table.shares, table.preview)
+
+
+def _settle(lane: Lane) -> None:
+    """Tell upstreams what the newest table says of them."""
+    for upstream in lane.upstreams:
+        upstream.lane, upstream.line, upstream.http = lane, lane.line, lane.http
+    ejection.settle(lane)
 
 
 def _place(dial: Dial) -> str:

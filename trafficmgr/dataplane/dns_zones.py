@@ -94,6 +94,7 @@ class Names:
             for authority in (Authority(zone, zones) for zone in zones.zones)
         }
         self._hosts = dict(_named(hosts))
+        self._wild = {_parent(name): host for name, host in self._hosts.items() if _is_wild(name)}
         self._existing: set[bytes] = set()
         for authority in self._authorities.values():
             self._existing.update(dns.suffixes(authority.apex))
@@ -111,12 +112,23 @@ class Names:
         return None
 
     def host(self, name: bytes) -> str | None:
-        """Return the host of this name as tables write it."""
-        return self._hosts.get(name)
+        """Return the host of this name as tables write it; a name goes before a wildcard."""
+        if name in self._existing:
+            return self._hosts.get(name)
+        return self._wild.get(_parent(name))
 
     def exists(self, name: bytes) -> bool:
-        """Whether there is anything at or below the name."""
-        return name in self._existing
+        """Whether there is anything at or below the name, or a wildcard for its first label."""
+        return name in self._existing or _parent(name) in self._wild
+
+
+def _parent(name: bytes) -> bytes:
+    """Return the name without its first label; the root's is the root."""
+    return name[1 + name[0] :] if name[0] else name
+
+
+def _is_wild(name: bytes) -> bool:
+    return name.startswith(b"\x01*")
 
 
 def advertised(zones: Zones, qtype: int) -> tuple[str, ...]:

@@ -1,23 +1,23 @@
-"""One request under way: from the choice of a group to the last byte of its answer.
+"""One request under way: both messages, from the first byte sent to the last one of the answer.
 
-The rules that a client can notice:
+How a group is chosen is `placement`. The rules that a client can notice here:
 
-* Choosing a group and counting the request in flight is one synchronous step (`_choose`), so that
-  no table swap can come in between. On every path it is given back exactly once (`_end`), in one
-  step with how the request ended: what is not in flight is counted, as one failure at most.
 * A group that refuses the connection is passed over for a moment and another one is tried, at
   most TARGETS of them: nothing was sent yet, so the client notices nothing.
-* A request that went out on a reused connection, which closed without a byte of an answer, goes
-  out once more if it is idempotent and has no body. No other request is sent twice (promise 11).
+* A request whose connection closed without a byte of an answer goes out once more if it is
+  idempotent, has no body, and the budget allows it: to another group, or if there is none and the
+  connection was a reused one, on a new one to the same. No other request is sent twice (promise 11;
+  RFC 9110 section 9.2.2).
 * An answer that breaks off breaks the client's connection off: it never looks complete (26).
-* With affinity the client's bucket takes the place of chance, in each table that it meets.
 """
 
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from trafficmgr.core.routing import point_of
-from trafficmgr.dataplane.routes import ANSWERED_5XX, Route, Tally, Upstream
+from trafficmgr.dataplane import ejection
+from trafficmgr.dataplane.marks import with_cookie
+from trafficmgr.dataplane.placement import Placement
+from trafficmgr.dataplane.routes import ANSWERED_5XX, Route, Upstream
 from trafficmgr.dataplane.upstream import FRESH_S, UpstreamConnection
 from trafficmgr.wire.http import CHUNKED, LAST_CHUNK, UNTIL_CLOSE, Refusal, chunk
 from trafficmgr.wire.http_request import Request
@@ -35,51 +35,31 @@ PENDING_LIMIT_BYTES = 64 * 1024
 _EVER = -1.0
 
 
-class Exchange:
-    """A request, the client it came from, and the group that was chosen for it.
+class Exchange(Placement):
+    """A request, the client it came from, and the connection to the group that was chosen for it.
 
     Attributes:
         is_replied: The head of the answer went to the client; no other answer is possible.
-        is_over: Nothing more happens to it.
     """
 
     __slots__ = (
         "_attempts",
-        "_bucket",
-        "_client",
         "_connection",
-        "_failure",
         "_is_body_sent",
         "_is_last",
         "_is_repeated",
         "_pending_bytes",
-        "_point",
-        "_route",
-        "_started_at",
-        "_tally",
-        "_upstream",
-        "is_over",
         "is_replied",
-        "request",
     )
 
     def __init__(self, client: "ClientConnection", request: Request, route: Route) -> None:
-        self._client = client
-        self._route = route
-        self._tally = route.misses
-        self._point = client.server.rand()
-        self._upstream: Upstream | None = None
+        self._begin(client, request, route)
         self._connection: UpstreamConnection | None = None
         self._attempts = 0
-        self._bucket: int | None = None
-        self._failure = ""
         self._pending_bytes = 0
         self._is_body_sent = False
         self._is_repeated = False
         self._is_last = False
-        self._started_at = monotonic()  # the loop's own time moves in whole milliseconds
-        self.request = request
-        self.is_over = False
         self.is_replied = False
 
     @property
@@ -90,14 +70,6 @@ class Exchange:
         return self._connection.is_congested
 
     # -- what the client's side calls -------------------------------------------------------------
-
-    def start(self) -> None:
-        """Choose a group and send the request, or what there is of it."""
-        if self._choose(None):
-            self._connect()
-        else:
-            self._tally.requests += 1
-            self._fail(503, "no group can take the request now", "no_target")
 
     def push(self) -> None:
         """Pass on what arrived of the request's body."""
@@ -123,14 +95,14 @@ class Exchange:
             self._fail(refusal.status, refusal.text)
 
     def expire(self) -> None:
-        """Break off: the answer, or the rest of the request, did not come in time.
+        """Break off: the answer, or the rest of either message, did not come in time.
 
         Whose doing it was: a group that takes no more of the body keeps the client from sending it.
         """
         if self.is_replied:
-            return
-        if self.request.is_complete or self.is_congested:
-            self._fail(504, "the group did not answer in time", "timeout")
+            self._break("", "" if self._client.is_congested else "stream_idle")
+        elif self.request.is_complete or self.is_congested:
+            self._break("the group did not answer in time", "timeout", 504)
         else:
             self._fail(408, "the rest of the request did not arrive in time")
 
@@ -161,7 +133,7 @@ class Exchange:
         self._attempts += 1
         if self._attempts < TARGETS and self._choose(upstream):
             self._connect()
-        else:
+        elif self._attempts >= TARGETS or not self._queue():
             self._fail(502, "no group took the connection", "connect")
 
     def on_response(self) -> None:
@@ -182,7 +154,9 @@ class Exchange:
         if self.is_replied:
             out += reader.take_body(self.request)
         if out:
-            self._client.transport.write(b"".join(out))
+            data = out[0] if len(out) == 1 else b"".join(out)
+            self._client.sent_bytes += len(data)
+            self._client.transport.write(data)
         if reader.is_complete:
             self._finish(connection)
 
@@ -192,11 +166,10 @@ class Exchange:
         assert connection is not None  # noqa: S101  as above
         if is_whole:
             self.on_response()
-        elif self._may_repeat(connection):
-            self._is_repeated = True
-            self._connection = None
-            self._client.server.pools.dial(connection.upstream, self)
-        else:
+            return
+        if not connection.reader.is_begun:
+            ejection.broke_off(connection.upstream, self._client.server.now())
+        if not (self._may_repeat(connection) and self._repeat(connection)):
             self._break("the group closed the connection before answering", "upstream_closed")
 
     def on_garbage(self) -> None:
@@ -209,56 +182,9 @@ class Exchange:
 
     # -- leaves -----------------------------------------------------------------------------------
 
-    def _choose(self, refused: Upstream | None) -> bool:
-        """Choose a group and count the request in flight; no other code may run in between.
-
-        The newest route has it, and only that of the client's own kind: a preview that is gone
-        by now is served by nobody, never by those who carry the endpoint.
-
-        Args:
-            refused: The group that was tried before; choosing it again would change nothing.
-        """
-        self._route = route = self._route.seat.newest
-        if route.salt is not None:
-            self._bucket = bucket = self._client.bucket(route.salt)
-            self._point = point_of(bucket)
-        upstream = route.choose(self._point, self._client.server.now())
-        if upstream is None or upstream is refused:
-            return False
-        tally = route.preview or upstream.tally
-        if refused is not None:
-            self._leave(refused, tally)
-        if tally is not self._tally:
-            self._tally = tally
-            tally.requests += 1
-        tally.in_flight += 1
-        upstream.requests += 1
-        self._upstream = upstream
-        return True
-
-    def _leave(self, refused: Upstream, tally: Tally) -> None:
-        """Give the count back to a group that another one repairs: that is no failure."""
-        refused.requests -= 1
-        self._tally.in_flight -= 1
-        if tally is not self._tally:
-            self._tally.moved += 1
-
-    def _end(self) -> None:
-        """Count the request as finished and how it ended, and give back what is in flight."""
-        self.is_over = True
-        tally, failure = self._tally, self._failure
-        upstream = self._upstream
-        if upstream is not None:
-            upstream.requests -= 1
-            tally.in_flight -= 1
-        if failure:
-            tally.fail(failure)
-        if self._bucket is not None:
-            tally.finish_for(self._bucket, is_failed=bool(failure))
-
     def _connect(self) -> None:
         """Take an idle connection, or dial."""
-        upstream = self._upstream
+        upstream = self.upstream
         assert upstream is not None  # noqa: S101  chosen just before
         server = self._client.server
         used_since = _EVER if self.request.is_idempotent else server.now() - FRESH_S
@@ -298,18 +224,22 @@ class Exchange:
         """Return the head for the client and settle whether its connection lives on."""
         reader, request, client = connection.reader, self.request, self._client
         self.is_replied = True
-        self._tally.answered(monotonic() - self._started_at)
+        self._tally.answered(monotonic() - self.since)
         if reader.status >= 500:  # noqa: PLR2004  the class of server errors
-            self._failure = ANSWERED_5XX
+            self.failure = ANSWERED_5XX
+            ejection.failed(connection.upstream, client.server.now())
         is_delimited = not request.is_http10 or reader.body not in {CHUNKED, UNTIL_CLOSE}
         self._is_last = not (request.is_complete and is_delimited and client.may_live_on(request))
-        client.on_reply()
-        return reader.head(request, is_last=self._is_last, also=self._route.signature)
+        client.on_reply(reader.status)
+        head = reader.head(request, is_last=self._is_last, also=self.route.signature)
+        return with_cookie(head, self._cookie) if self._cookie else head
 
     def _finish(self, connection: UpstreamConnection) -> None:
         """End in order: the answer is with the client."""
         self._connection = None
         connection.caller = None
+        if connection.upstream.failures and not self.failure:
+            ejection.succeeded(connection.upstream)
         self._release(connection)
         self._end()
         self._client.on_done(is_last=self._is_last)
@@ -329,9 +259,14 @@ class Exchange:
     def _switch(self, connection: UpstreamConnection, interim: bytes) -> None:
         """Become a tunnel; bytes that both sides sent ahead are kept (25)."""
         client, upstream = self._client, connection.upstream
-        self._tally.answered(monotonic() - self._started_at)
-        head = connection.reader.switch_head(also=self._route.signature)
-        client.transport.write(interim + head + connection.reader.rest)
+        self._tally.answered(monotonic() - self.since)
+        ejection.succeeded(upstream)
+        head = connection.reader.switch_head(also=self.route.signature)
+        if self._cookie:
+            head = with_cookie(head, self._cookie)
+        data = interim + head + connection.reader.rest
+        client.sent_bytes += len(data)
+        client.transport.write(data)
         held = client.reader.rest
         self._connection = None
         connection.caller = None
@@ -342,28 +277,51 @@ class Exchange:
 
     def _may_repeat(self, connection: UpstreamConnection) -> bool:
         """Whether the request can go out once more without being served twice (promise 11)."""
-        request = self.request
+        request, seat = self.request, self.route.seat
         return (
-            connection.is_reused
-            and not connection.reader.is_begun
+            not connection.reader.is_begun
             and not self._is_repeated
             and request.is_idempotent
             and request.is_complete
             and request.body == 0
+            and seat.budget.take(seat.turn, self.route.table.http.retry_budget_pct)
         )
 
-    def _break(self, text: str, reason: str) -> None:
-        """End because the group failed: tell the client, or break its connection off."""
+    def _repeat(self, connection: UpstreamConnection) -> bool:
+        """Send the request once more, on a new connection: another idle one may be gone as well.
+
+        Returns:
+            Whether there is anybody to send it to.
+        """
+        upstream = connection.upstream
+        if not self._choose_another(upstream) and not connection.is_reused:
+            return False
+        self._is_repeated = True
+        self._connection = None
+        self._tally.repeated += 1
+        self._client.server.pools.dial(self.upstream or upstream, self)
+        return True
+
+    def _break(self, text: str, reason: str, status: int = 502) -> None:
+        """End because the group failed: tell the client, or break its connection off.
+
+        Args:
+            text: What happened, for the client.
+            reason: How it is counted; empty if it is no failure of the group.
+            status: What is answered, if anything still can be.
+        """
+        if reason and not self.failure and self.upstream is not None:
+            ejection.failed(self.upstream, self._client.server.now())
         if not self.is_replied:
-            self._fail(502, text, reason)
+            self._fail(status, text, reason)
             return
-        self._failure = self._failure or reason
+        self.failure = self.failure or reason
         self.abort()
         self._client.break_off()
 
     def _fail(self, status: int, text: str, reason: str = "") -> None:
         """Answer in the group's stead, and count the reason if it is the group's failure."""
-        self._failure = reason
+        self.failure = reason
         self.abort()
         self.is_replied = True
         self._client.answer(self.request, status, text)

@@ -22,6 +22,9 @@ RETRY_MAX_S = 0.5
 UNREAD_LIMIT_BYTES = 1024 * 1024
 """What may wait for a controller that has stopped reading; beyond it nothing is queued."""
 
+SLICE_S = 0.005
+"""How long tables are applied in one go; requests wait meanwhile."""
+
 _PATH_LIMIT = 107
 """sun_path holds 108 bytes with the final NUL (unix(7))."""
 
@@ -137,8 +140,21 @@ class Link:
         """
         decoder = frames.Decoder()
         while data := await reader.read(_READ_BYTES):
-            for frame in decoder.feed(data):
-                self._apply(frame)
+            await self._obey_all(decoder.feed(data))
+
+    async def _obey_all(self, sent: list[frames.Frame]) -> None:
+        """Apply what came at once, in slices that delay no request by more than a few milliseconds.
+
+        What was counted goes out before the first table of a slice, so that the controller can tell
+        what was served with which weights; within a slice nobody is served.
+        """
+        until = 0.0
+        for frame in sent:
+            if time.monotonic() > until:
+                await asyncio.sleep(0)
+                self.report()
+                until = time.monotonic() + SLICE_S
+            self._apply(frame)
 
     def _apply(self, frame: frames.Frame) -> None:
         match frame:
@@ -151,14 +167,9 @@ class Link:
                 raise frames.ProtocolError(f"a {type(frame).__name__} from the controller")
 
     def _take(self, table: Table) -> None:
-        """Serve a table and acknowledge what is served now, also if it was known before.
-
-        What was counted under the table before goes out first, so that the controller can tell
-        what was served with which weights.
-        """
+        """Serve a table and acknowledge what is served now, also if it was known before."""
         try:
             if self._book.apply(check(table)):
-                self.report()
                 note("table_applied", endpoint=table.endpoint, generation=table.generation)
         except Exception as error:  # noqa: BLE001  whatever is wrong with it: traffic goes on
             note("table_refused", endpoint=table.endpoint, reason=repr(error))

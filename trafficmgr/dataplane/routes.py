@@ -4,6 +4,9 @@ A `Route` is a table or its preview; its `Lane`s are the shares, whose `Upstream
 route lives for one generation and upstreams live on, while a `Seat` leads from a route that may be
 old to the newest of its kind. `book` makes all of them.
 
+Requests take their turns at the seat, so that weights hold across tables: one that comes with
+the same weights, or with other groups, changes nothing of whose turn it is.
+
 Choosing is a few steps over plain integers: nothing here logs, waits or allocates per client.
 """
 
@@ -11,8 +14,18 @@ from bisect import bisect_left
 
 from trafficmgr.core.model import Affinity, Dial
 from trafficmgr.core.routing import Share, Table, pick
+from trafficmgr.core.traffic import Balance, HttpPolicy, PinTo
+from trafficmgr.dataplane import balance
+from trafficmgr.dataplane.budget import Budget
+from trafficmgr.dataplane.marks import Marks
+from trafficmgr.dataplane.waiting import Gate, Line
 from trafficmgr.wire import frames
 from trafficmgr.wire.http_response import signature
+
+UNLIMITED = 1 << 60
+"""Requests that a group may have where nothing says how many."""
+
+_USUAL = HttpPolicy()
 
 ANSWERED_5XX = "5xx"
 """The reason of a failure that the application answered itself."""
@@ -23,7 +36,7 @@ class Tally:
 
     `preview` counts the clients of `preview.<host>` in the same way (None: there were none).
     `clients` and `failing` are finished and failed requests by client bucket (None: clients are
-    not told apart).
+    not told apart). `waiting` is who waits now.
     """
 
     __slots__ = (
@@ -31,14 +44,17 @@ class Tally:
         "dns",
         "durations",
         "durations_s",
+        "ejected",
         "errors_5xx",
         "failing",
         "failures",
         "in_flight",
         "moved",
         "preview",
+        "repeated",
         "requests",
         "spilled",
+        "waiting",
     )
 
     def __init__(self) -> None:
@@ -49,6 +65,9 @@ class Tally:
         self.spilled = 0
         self.in_flight = 0
         self.moved = 0
+        self.ejected = 0
+        self.repeated = 0
+        self.waiting = 0
         self.durations = [0] * (len(frames.DURATION_BOUNDS_S) + 1)
         self.durations_s = 0.0
         self.preview: Tally | None = None
@@ -97,6 +116,9 @@ class Tally:
             spilled=self.spilled,
             in_flight=self.in_flight,
             moved=self.moved,
+            ejected=self.ejected,
+            repeated=self.repeated,
+            waiting=self.waiting,
             durations=tuple(self.durations) if any(self.durations) else (),
             durations_s=self.durations_s,
             preview=self.preview.requests + self.preview.dns if self.preview else 0,
@@ -109,18 +131,30 @@ class Upstream:
     """A group as this worker knows it, across tables.
 
     `requests` and `tunnels` are what is under way now; `answered_at` is when a DNS answer last
-    carried its address (CLOCK_BOOTTIME, None: never); `refused_until` (loop time) is set when it
-    refused a connection; `pool` belongs to the proxy; `is_withdrawn` says that no table has it.
+    carried its address (CLOCK_BOOTTIME, None: never); `pool` belongs to the proxy; `is_withdrawn`
+    says that no table has it.
+
+    `refused_until` (loop time) is set when it refused a connection, `spared_until` when others of
+    its share shall go before it. `failures` are those in a row, `ejections` how often it was
+    ejected since it last succeeded, `ejected_until` when that ends. `lane`, `line` and `http` are
+    the newest table's: the share that has it, who waits for it, how it is served.
     """
 
     __slots__ = (
         "answered_at",
         "dial",
+        "ejected_until",
+        "ejections",
+        "failures",
         "group",
+        "http",
         "is_withdrawn",
+        "lane",
+        "line",
         "pool",
         "refused_until",
         "requests",
+        "spared_until",
         "tally",
         "tunnels",
     )
@@ -133,7 +167,14 @@ class Upstream:
         self.tunnels = 0
         self.answered_at: float | None = None
         self.refused_until = 0.0
+        self.spared_until = 0.0
+        self.ejected_until = 0.0
+        self.ejections = 0
+        self.failures = 0
         self.is_withdrawn = False
+        self.lane: Lane | None = None
+        self.line: Line | None = None
+        self.http = _USUAL
         self.pool: list[object] = []
 
     def __repr__(self) -> str:
@@ -143,24 +184,72 @@ class Upstream:
 
 
 class Lane:
-    """One share of a route: its upstreams take turns."""
+    """One share of a route: its upstreams take turns.
 
-    __slots__ = ("revision", "tally", "turn", "upstreams", "weight_pct")
+    Attributes:
+        order: Whose turn it is, by the policy.
+        next: The same, and with a limit whose turn it is to have room.
+        most: Requests that each upstream may have.
+        line: Who waits for room; None without a limit.
+    """
 
-    def __init__(self, revision: str, weight_pct: int, tally: Tally) -> None:
+    __slots__ = (
+        "http",
+        "line",
+        "most",
+        "next",
+        "order",
+        "revision",
+        "tally",
+        "turn",
+        "upstreams",
+        "weight_pct",
+    )
+
+    def __init__(
+        self,
+        revision: str,
+        weight_pct: int,
+        tally: Tally,
+        *,
+        http: HttpPolicy = _USUAL,
+        line: Line | None = None,
+    ) -> None:
         self.revision = revision
         self.weight_pct = weight_pct
         self.tally = tally
+        self.http = http
+        self.line = line
+        self.most = http.max_requests or UNLIMITED
+        is_least = http.balance is Balance.least_requests
+        self.order: balance.Order = balance.least_requests if is_least else balance.in_turn
+        self.next: balance.Order = self.order if line is None else balance.with_room
         self.upstreams: list[Upstream] = []
         self.turn = 0
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether a newcomer is behind others that wait."""
+        return self.line is not None and self.line.is_owed
+
 
 class Seat:
-    """A place that routes take one after another; who came with an old one finds the newest."""
+    """A place that routes take one after another; who came with an old one finds the newest.
 
-    __slots__ = ("newest",)
+    Attributes:
+        turn: Of the request that came last; it only grows, by one with each (`point_at`).
+        budget: Of requests that are sent again.
+        gate: Where requests wait while the endpoint is held.
+    """
+
+    __slots__ = ("budget", "gate", "newest", "turn")
 
     newest: "Route"
+
+    def __init__(self, gate: Gate, turn: int = 0) -> None:
+        self.turn = turn
+        self.budget = Budget(turn)
+        self.gate = gate
 
 
 class Route:
@@ -169,18 +258,21 @@ class Route:
     Attributes:
         seat: Where the route is found that has taken this one's place.
         preview: Counts its clients in place of their revision's tally; None unless it is one.
-        salt: What goes into the bucket of a client, which takes the place of chance; None where
-            chance decides.
+        candidate: Where requests go that are pinned to the candidate; None if there is none.
+        marks: How to read what requests carry that decides; None where only their turn does.
+        is_held: Requests wait.
         signature: Field line of a preview's answers that names its revision; empty for others.
         answers: What DNS encoded for it.
     """
 
     __slots__ = (
         "answers",
+        "candidate",
+        "is_held",
         "lanes",
+        "marks",
         "misses",
         "preview",
-        "salt",
         "seat",
         "shares",
         "signature",
@@ -196,6 +288,7 @@ class Route:
         misses: Tally,
         seat: Seat,
         preview: Tally | None = None,
+        candidate: Lane | None = None,
     ) -> None:
         self.table = table
         self.shares = shares
@@ -203,7 +296,10 @@ class Route:
         self.misses = misses
         self.seat = seat
         self.preview = preview
-        self.salt = table.salt if table.affinity is Affinity.client else None
+        self.candidate = candidate
+        has_marks = table.affinity is not Affinity.none or bool(table.http.pins)
+        self.marks = Marks(table) if has_marks and preview is None else None
+        self.is_held = table.http.is_held and preview is None
         self.signature = b"" if preview is None else signature(lanes[0].revision)
         self.answers: dict[object, object] = {}
 
@@ -218,45 +314,72 @@ class Route:
             preview=self.preview,
         )
 
-    def choose(self, point: float, now: float) -> Upstream | None:
-        """Return the upstream for one more client, or None when nothing can be reached.
+    def choose(self, point: float, now: float, pin: PinTo | None = None) -> Upstream | None:
+        """Return the upstream for one more client, or None if nothing can take it now.
 
-        The share is drawn by weight. Upstreams that refused a connection lately are passed over
-        as long as there is another; a share without any spills to one with a weight above 0.
+        The share is the pin's or that of the point. Upstreams that refused a connection lately are
+        passed over as long as there is another; a share without any spills to one with a weight
+        above 0. With a limit, a share that is full lets nobody go elsewhere (`line_for`).
 
         Args:
-            point: A number in [0, 1): random, or the client's bucket.
+            point: A number in [0, 1): of a turn, of the client's bucket, or random.
             now: Loop time in seconds.
+            pin: Whom the request is pinned to.
         """
-        if not self.lanes:
+        lanes = self.lanes
+        lane = lanes[0] if pin is None and len(lanes) == 1 else self._lane(point, pin)
+        if lane is None:
             return None
-        first = pick(self.shares, point)
-        lane = self.lanes[first]
-        upstream = _next_of(lane, now)
-        if upstream is not None:
-            return upstream
+        return lane.next(lane, now) or self._instead(lane, now)
+
+    def line_for(self, point: float, now: float, pin: PinTo | None) -> Line | None:
+        """Return where to wait, after nothing could be chosen; None if room is not what is lacking.
+
+        Args:
+            point: As for `choose`.
+            now: As for `choose`.
+            pin: As for `choose`.
+        """
+        lane = self._lane(point, pin)
+        others = (other for other in self.lanes if other.weight_pct > 0)
+        for one in others if lane is None else (lane, *others):
+            if any(upstream.refused_until <= now for upstream in one.upstreams):
+                return one.line
+        return None
+
+    def lane_of(self, revision: str) -> Lane | None:
+        """Return the lane of a revision."""
+        return next((lane for lane in self.lanes if lane.revision == revision), None)
+
+    def tally_of(self, upstream: Upstream, pin: PinTo | None) -> Tally:
+        """Return where a request to this upstream is counted.
+
+        Who is pinned to the candidate chose it, as the clients of a preview did, and says as
+        little of how weights work out. Who is pinned to stable is one client of stable's more.
+        """
+        if self.preview is not None:
+            return self.preview
+        candidate = self.candidate if pin is PinTo.candidate else None
+        if candidate is not None and upstream in candidate.upstreams:
+            return candidate.tally
+        return upstream.tally
+
+    def _lane(self, point: float, pin: PinTo | None) -> Lane | None:
+        lanes = self.lanes
+        if pin is None and len(lanes) > 1:
+            return lanes[pick(self.shares, point)]
+        if pin is PinTo.candidate and self.candidate is not None:
+            return self.candidate
+        return lanes[-1] if lanes else None
+
+    def _instead(self, lane: Lane, now: float) -> Upstream | None:
+        """Return who serves in place of a lane that has nobody whose turn it is."""
+        if any(upstream.refused_until <= now for upstream in lane.upstreams):
+            return balance.spared(lane, now)
         for other in self.lanes:
             if other is not lane and other.weight_pct > 0:
-                upstream = _next_of(other, now)
+                upstream = other.next(other, now) or balance.spared(other, now)
                 if upstream is not None:
                     lane.tally.spilled += 1
                     return upstream
-        return _next_refused(lane) or next(filter(None, map(_next_refused, self.lanes)), None)
-
-
-def _next_of(lane: Lane, now: float) -> Upstream | None:
-    """Return the lane's next upstream that did not refuse lately."""
-    upstreams = lane.upstreams
-    for _ in upstreams:
-        lane.turn = turn = (lane.turn + 1) % len(upstreams)
-        if upstreams[turn].refused_until <= now:
-            return upstreams[turn]
-    return None
-
-
-def _next_refused(lane: Lane) -> Upstream | None:
-    """Return the lane's next upstream even if it refused: better than nothing (promise 9)."""
-    if not lane.upstreams or lane.weight_pct == 0:
-        return None
-    lane.turn = (lane.turn + 1) % len(lane.upstreams)
-    return lane.upstreams[lane.turn]
+        return balance.refused(lane) or next(filter(None, map(balance.refused, self.lanes)), None)

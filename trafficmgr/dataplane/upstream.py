@@ -13,17 +13,15 @@ import errno
 from typing import Protocol, cast
 
 from trafficmgr.core.model import Tcp
+from trafficmgr.dataplane import ejection
 from trafficmgr.dataplane.routes import Upstream
 from trafficmgr.wire.http import BadResponseError
 from trafficmgr.wire.http_response import ResponseReader
 
-CONNECT_TIMEOUT_S = 3.0
-"""nginx 60 s, HAProxy 5 s, Envoy 5 s; our groups are on this machine or its neighbour."""
-
 REFUSED_S = 1.0
 """How long a group that refused a connection is passed over; probes decide for longer."""
 
-IDLE_LIMIT = 128
+IDLE_LIMIT = 1024
 """Idle connections kept per group. Below the clients' concurrency it costs connects, no more."""
 
 IDLE_S = 60.0
@@ -226,11 +224,13 @@ class Pools:
 
     async def _dial(self, upstream: Upstream, caller: Caller) -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(upstream.http.connect_s):
                 connection = await self._connect(upstream)
         except (OSError, TimeoutError, NotImplementedError) as error:
             if getattr(error, "errno", None) not in _OUR_OWN_LACK:
-                upstream.refused_until = self._loop.time() + REFUSED_S
+                now = self._loop.time()
+                upstream.refused_until = now + REFUSED_S
+                ejection.failed(upstream, now)
             caller.on_refused(upstream)
         else:
             caller.on_connected(connection)

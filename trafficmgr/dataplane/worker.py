@@ -166,6 +166,8 @@ class Worker:
                     await self.dns.serve_tcp(sock, self._settings.backlog)
                 case "http":
                     await self.http.serve(sock, self._settings.backlog)
+                case "https":
+                    await self.http.serve(sock, self._settings.backlog, tls=True)
                 case _:
                     sock.close()
                     note("socket_skipped", kind=listen.kind, fd=listen.fd)

@@ -193,7 +193,7 @@ class Controller:
         recovery.forget_tables(settings.state_dir, loop.fleet)
         for state in loop.fleet.endpoints.values():
             await self.link.publish(state.table)
-        await self.link.publish_zones(settings.zones, settings.advertise)
+        await self.link.publish_zones(settings.zones, settings.advertise, settings.front)
         self.images.know(loop.fleet)
         tasks.create_task(self.supervision.listen_on(loop.tell, self.link), name="supervision")
         tasks.create_task(recovery.hear_ends(loop, boottime, self.runtime), name="ends")

@@ -119,6 +119,7 @@ class Supervisor:
             slots=len(self._slots),
             dns=",".join(self._slots[0].addresses("dns-udp")),
             http=",".join(self._slots[0].addresses("http")),
+            https=",".join(self._slots[0].addresses("https")),
             state_dir=self._spec.state_dir,
         )
 
@@ -252,7 +253,8 @@ class Supervisor:
     def _greet(self) -> None:
         """Tell a new controller everything that its predecessor knew, or may have missed."""
         first = self._slots[0]
-        listen = {"dns": first.addresses("dns-udp"), "http": first.addresses("http")}
+        kinds = {"dns": "dns-udp", "http": "http", "https": "https"}
+        listen = {key: first.addresses(kind) for key, kind in kinds.items()}
         self._tell({"is": "hello", "slots": len(self._slots), "pid": os.getpid(), "listen": listen})
         for line in self._ends:
             self._tell(line)

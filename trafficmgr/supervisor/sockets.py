@@ -24,11 +24,12 @@ _FREE_PORT_ATTEMPTS = 16
 
 _DNS: tuple[str, ...] = ("dns-tcp", "dns-udp")
 _HTTP: tuple[str, ...] = ("http",)
+_HTTPS: tuple[str, ...] = ("https",)
 
 
 @dataclass(frozen=True)
 class Listener:
-    """One socket of one slot. `kind` is dns-udp, dns-tcp or http."""
+    """One socket of one slot. `kind` is dns-udp, dns-tcp, http or https."""
 
     kind: str
     host: str
@@ -107,6 +108,7 @@ def _wanted(spec: Spec) -> list[tuple[str, str, int, tuple[str, ...]]]:
     """
     wanted = [("dns", *address, _DNS) for address in spec.dns]
     wanted += [("http", *address, _HTTP) for address in spec.http]
+    wanted += [("https", *address, _HTTPS) for address in spec.https]
     seen: dict[tuple[str, int], str] = {}
     for key, host, port, _ in wanted:
         if port and (host, port) in seen:

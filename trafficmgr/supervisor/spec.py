@@ -16,6 +16,7 @@ class Spec:
         state_dir: Where the lock and the record of children live; made if it is missing.
         dns: Addresses to answer DNS on, UDP and TCP. Port 0 picks a free one (tests).
         http: Addresses to proxy HTTP on.
+        https: Addresses to proxy HTTP over TLS on.
         slots: How many workers; each gets sockets of its own.
         backlog: How many connections may wait in the accept queue of one socket.
         controller_argv: The controller's program; `--supervisor-fd FD` is added.
@@ -29,6 +30,7 @@ class Spec:
     backlog: int
     controller_argv: tuple[str, ...]
     worker_argv: tuple[str, ...]
+    https: tuple[tuple[str, int], ...] = ()
 
 
 class CannotStart(Exception):  # noqa: N818  reads as the sentence it carries (STYLE.md, Errors)

@@ -77,18 +77,23 @@ class Applied(Noun, tag="applied"):
 class ShareCounts(Noun):
     """Cumulative counts of one revision of one endpoint, since the worker started.
 
-    Of the `requests`, `in_flight` are under way, and `moved` went on to another revision because
-    no group of this one took the connection; the rest is finished, which is counted in the same
-    step as how it ended. `errors_5xx` counts answers of the application, `failures` what the proxy
-    itself answered or broke off, by reason ("connect", "timeout", "upstream_closed", ...). No
-    request is in both, or twice: an answer of 5xx that breaks off is an answer of 5xx. A client
-    that goes away, or sends a request that is refused, is finished without failure.
+    Of the `requests`, `in_flight` are under way, and `moved` went on to another revision, or to
+    wait again, because no group of this one took the connection; the rest is finished, which is
+    counted in the same step as how it ended. `errors_5xx` counts answers of the application,
+    `failures` what the proxy itself answered or broke off, by reason ("connect", "timeout",
+    "upstream_closed", ...). No request is in both, or twice: an answer of 5xx that breaks off is an
+    answer of 5xx. A client that goes away, or sends a request that is refused, is finished without
+    failure.
 
     `dns` counts answers that carried an address of the revision, `spilled` clients of either kind
     that were drawn for it and served by another share. `durations` holds how many answers began
     within each of DURATION_BOUNDS_S, from the choice of a group on (empty: none yet),
     `durations_s` their sum. `preview` counts the clients of either kind that came by
     `preview.<host>`; they are in none of the others.
+
+    `ejected` counts how often a group was passed over for its failures, `repeated` requests that
+    were sent to a second group because the first broke off. `waiting` are those that wait now, for
+    room or because the endpoint is held; they are counted for revision "".
 
     With affinity, `clients` and `failing` hold finished and failed requests by client bucket, for
     the revisions that the last few tables had (routing.BUCKETS).
@@ -104,6 +109,9 @@ class ShareCounts(Noun):
     durations: tuple[int, ...] = ()
     durations_s: float = 0.0
     preview: int = 0
+    ejected: int = 0
+    repeated: int = 0
+    waiting: int = 0
     clients: dict[int, int] = {}
     failing: dict[int, int] = {}
 

@@ -5,81 +5,86 @@ body follows piece by piece in `Request.pieces`, for whoever passes it on. Reque
 pipelined: they wait in the queue in their order (29). A stream that breaks a rule sets `refusal`
 and is not read any further; requests before it are still good.
 
-llhttp, in its strict mode, refuses on its own: bare CR or LF, NUL and control characters, space
-before the colon, folded lines, repeated or malformed Content-Length, Transfer-Encoding beside
-Content-Length, chunk sizes and extensions that are not exact (1, 3, 5, 8, 9). What it lets pass is
-refused here. tests/wire/test_http_wire.py has the table.
+A head is held to the grammar by one match and searched for special fields by another (http_head,
+http_fields); what those mean is in http_semantics. The numbers in brackets are the lines of the
+list in docs/http.md, which names the test of each.
 """
 
 import re
 from collections import deque
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
 
-import httptools
-
-from trafficmgr.wire.http import (
-    CHUNKED,
+from trafficmgr.core.traffic import Front
+from trafficmgr.wire.http import CHUNKED, Refusal
+from trafficmgr.wire.http_chunks import ChunkReader, too_big
+from trafficmgr.wire.http_fields import (
     FORWARDING,
-    HOP_BY_HOP,
-    MAX_HEAD_BYTES,
-    UNDERSCORED,
-    Refusal,
-    length_of,
+    REQUEST_ID,
+    REQUEST_SPECIAL,
+    Special,
+    sorted_out,
     tokens,
     without_named,
 )
-
-IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
-"""Methods that may be sent twice (RFC 9110 section 9.2.2)."""
-
-MAX_OVERHEAD_BYTES = MAX_HEAD_BYTES
-FREE_OVERHEAD_BYTES = 32
-"""What the framing of a body may cost: so much per chunk, and so much altogether (5, 6).
-
-Beyond it somebody plays with chunk extensions or sends trailers without end.
-"""
-
-_SPECIAL = (
-    HOP_BY_HOP | FORWARDING | UNDERSCORED | frozenset({b"host", b"content-length", b"expect"})
+from trafficmgr.wire.http_grammar import request_rules
+from trafficmgr.wire.http_head import HeadBuffer, MalformedError, check_sizes
+from trafficmgr.wire.http_semantics import (
+    IDEMPOTENT,
+    LIMITED,
+    body_of,
+    check_expectation,
+    check_method,
+    place_of,
+    with_hop_counted,
 )
-_REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^ ]+ HTTP/1\.[01]\r\n")
+
+_CLAIMS = FORWARDING | {REQUEST_ID}
+_BODY_EXPECTED = frozenset({b"POST", b"PUT", b"PATCH"})
+"""Methods for which an absent body is said out loud (RFC 9110 section 8.6)."""
+
+_DEFAULTS = Front()
 
 
 class Request:
-    """A request as it was understood. `pieces` holds the body bytes not passed on yet.
+    r"""A request as it was understood. `pieces` holds the body bytes not passed on yet.
+
+    What most requests have in common is an attribute of the class.
 
     Attributes:
         target: What goes into the request line: origin form or `*`.
         authority: The host it is for, as the client wrote it.
-        fields: Whole lines with CRLF, without those that concern one hop or are written anew.
+        fields: `\n` and the field lines that are passed on, in pieces: all that neither concern one
+            hop nor are written anew.
+        claims: What it says about the client, and its name (X-Request-Id), by lower-case field
+            name; none of it is in `fields`.
         body: Length in bytes, or CHUNKED.
+        body_bytes: Bytes of a body in chunks that were announced so far.
         upgrade: The protocol that the client would like to switch to; empty is none.
+        max_body_bytes: How large the body may be, see `limit_body`; None is any size.
         keeps_alive: The client would send another request on this connection.
     """
 
-    __slots__ = (
-        "authority",
-        "body",
-        "fields",
-        "is_complete",
-        "is_http10",
-        "keeps_alive",
-        "method",
-        "pieces",
-        "target",
-        "upgrade",
-    )
+    body = 0
+    body_bytes = 0
+    claims: Mapping[bytes, bytes] = MappingProxyType({})
+    is_complete = False
+    is_http10 = False
+    keeps_alive = True
+    upgrade = b""
+    max_body_bytes: int | None = None
 
-    def __init__(self) -> None:
-        self.method = b""
-        self.target = b""
-        self.authority = b""
-        self.fields: list[bytes] = []
-        self.body = 0
-        self.upgrade = b""
-        self.is_http10 = False
-        self.is_complete = False
-        self.keeps_alive = True
+    def __init__(
+        self,
+        method: bytes = b"",
+        target: bytes = b"",
+        authority: bytes = b"",
+        fields: list[bytes] | None = None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.authority = authority
+        self.fields = fields or [b"\n"]
         self.pieces: list[bytes] = []
 
     @property
@@ -92,29 +97,39 @@ class Request:
         """Whether sending it twice is the same as sending it once."""
         return self.method in IDEMPOTENT
 
+    def find(self, finder: re.Pattern[bytes]) -> bytes | None:
+        """Return the value of a field or cookie, None if there is none (see http_fields)."""
+        found = finder.search(b"".join(self.fields))
+        return None if found is None else found[1].rstrip(b" \t")
+
+    def limit_body(self, limit_bytes: int | None) -> None:
+        """Settle how large the body may be, once it is known whom the request is for (12).
+
+        Raises:
+            Refusal: It is larger already. One in chunks that grows beyond it sets the reader's
+                `refusal` later.
+        """
+        self.max_body_bytes = limit_bytes
+        if limit_bytes is not None and max(self.body, self.body_bytes) > limit_bytes:
+            raise Refusal(413, str(too_big(limit_bytes)))
+
     def head(self, forwarded: bytes) -> bytes:
         """Return the head as it goes to an application.
 
         Args:
-            forwarded: Field lines that say who the client is; X-Forwarded-Host is added to them.
+            forwarded: Field lines that say who the client is, and whatever else is added.
         """
-        authority = self.authority
-        lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (self.method, self.target, authority)]
-        lines += self.fields
-        if self.body > 0:
-            lines.append(b"Content-Length: %d\r\n" % self.body)
-        elif self.body == CHUNKED:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
+        body, framing = self.body, b""
+        if body > 0:
+            framing = b"Content-Length: %d\r\n" % body
+        elif body == CHUNKED:
+            framing = b"Transfer-Encoding: chunked\r\n"
         elif self.method in _BODY_EXPECTED:
-            lines.append(b"Content-Length: 0\r\n")
+            framing = b"Content-Length: 0\r\n"
         if self.upgrade:
-            lines.append(b"Connection: upgrade\r\nUpgrade: %b\r\n" % self.upgrade)
-        lines.append(b"%bX-Forwarded-Host: %b\r\n\r\n" % (forwarded, authority))
-        return b"".join(lines)
-
-
-_BODY_EXPECTED = frozenset({b"POST", b"PUT", b"PATCH"})
-"""Methods for which an absent body is said out loud (RFC 9110 section 8.6)."""
+            framing += b"Connection: upgrade\r\nUpgrade: %b\r\n" % self.upgrade
+        start = b"%b %b HTTP/1.1\r\nHost: %b\r" % (self.method, self.target, self.authority)
+        return b"".join((start, *self.fields, framing, forwarded, b"\r\n"))
 
 
 class RequestReader:
@@ -129,15 +144,13 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_fed",
-        "_head_bytes",
-        "_is_mid_feed",
-        "_is_misread",
-        "_is_muted",
-        "_overhead",
-        "_parser",
+        "_chunks",
+        "_front",
+        "_is_plain",
+        "_left",
+        "_partial",
         "_request",
-        "_special",
+        "_rules",
         "is_held",
         "is_in_head",
         "is_last",
@@ -146,22 +159,20 @@ class RequestReader:
         "rest",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, front: Front = _DEFAULTS) -> None:
         self.queue: deque[Request] = deque()
         self.refusal: Refusal | None = None
         self.rest = b""
         self.is_held = False
         self.is_in_head = False
         self.is_last = False
-        self._parser: Any = httptools.HttpRequestParser(self)
-        self._request = Request()
-        self._special: dict[bytes, bytes] = {}
-        self._fed = 0
-        self._head_bytes = 0
-        self._overhead = 0
-        self._is_mid_feed = False
-        self._is_misread = False
-        self._is_muted = False
+        self._front = front
+        self._rules = request_rules(front.request_line_bytes, front.head_bytes, front.fields)
+        self._is_plain = True  # the newest head was; a client's heads are much alike
+        self._partial: HeadBuffer | None = None
+        self._request: Request | None = None  # whose body is under way
+        self._chunks: ChunkReader | None = None
+        self._left = 0
 
     def feed(self, data: bytes) -> None:
         """Read what arrived; results are in the attributes. Never raises for bad input."""
@@ -170,231 +181,183 @@ class RequestReader:
             return
         if self.is_last or self.refusal is not None:
             return
-        self._fed = len(data)
-        self._is_mid_feed = False
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._upgraded(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            if not self.is_last:
-                self._refuse(_refusal_for(error, data))
-        if self.is_in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(_too_large())
-        elif self.queue and self.queue[-1].body == CHUNKED:
-            self._watch_overhead(len(data))
+            self._read(data)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        except MalformedError as error:
+            text = str(error)
+            is_plain = error.status == 400  # noqa: PLR2004  the other ones say it themselves
+            self._refuse(
+                Refusal(error.status, f"the request is malformed: {text}" if is_plain else text)
+            )
 
     def resume(self) -> None:
         """Go on as HTTP after an upgrade that the application declined."""
         self.is_held = False
-        self._parser = httptools.HttpRequestParser(self)
         data, self.rest = self.rest, b""
         self.feed(data)
 
     def close(self) -> None:
-        """Break the circle between reader and parser, so that memory is free at once."""
-        self._parser = None
+        """Read nothing any more, and keep nothing."""
         self.is_last = True
         self.is_held = False
-
-    # -- callbacks of llhttp ----------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        """Note that a head has begun; what precedes it in the same read is not counted to it."""
-        self.is_in_head = True
-        self._head_bytes = -self._fed if self._is_mid_feed else 0
-
-    def on_url(self, part: bytes) -> None:
-        """Collect the target."""
-        self._request.target += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Sort a field: ours to understand, or a line to pass on."""
-        lower = name.lower()
-        if not self.is_in_head:
-            return  # a trailer: dropped (6)
-        if lower not in _SPECIAL:
-            self._request.fields.append(b"%b: %b\r\n" % (name, value))
-        elif lower in self._special:
-            self._special[lower] += b", " + value
-        else:
-            self._special[lower] = value
-
-    def on_headers_complete(self) -> None:
-        """Understand the head and queue the request; raises Refusal through llhttp."""
-        self.is_in_head = False
-        request, special = self._request, self._special
-        self._request, self._special = Request(), {}
-        if self._is_muted:
-            self._is_muted = False
-            return
-        if max(self._head_bytes, 0) + self._fed > MAX_HEAD_BYTES:
-            self._check_size(request, special)
-        self._overhead = -self._fed  # the head is not charged to the body
-        request.method = self._parser.get_method()
-        try:
-            self._understand(request, special)
-        except Refusal as refusal:
-            self.refusal = refusal
-            raise
-        self.queue.append(request)
-
-    def on_body(self, piece: bytes) -> None:
-        """Keep some bytes of the body for whoever passes them on."""
-        self.queue[-1].pieces.append(piece)
-        self._overhead -= len(piece) + FREE_OVERHEAD_BYTES
-
-    def on_message_complete(self) -> None:
-        """Note that the newest request is whole."""
-        if self._is_misread:
-            return
-        self._is_mid_feed = True
-        request = self.queue[-1]
-        request.is_complete = True
-        if not self._parser.should_keep_alive():
-            request.keeps_alive = False
-            self.is_last = True
+        self._partial = self._request = self._chunks = None
 
     # -- leaves -----------------------------------------------------------------------------------
 
-    def _understand(self, request: Request, special: dict[bytes, bytes]) -> None:
-        version = self._parser.get_http_version()
-        if version != "1.1":
-            _check_version(version, special)
-            request.is_http10 = True
-        _set_target(request, special.get(b"host"))
-        if len(special) == 1 and b"host" in special:
-            return
-        _set_body(request, special)
-        connection = special.get(b"connection")
-        if connection is not None:
-            options = tokens(connection)
-            request.keeps_alive = b"close" not in options
-            request.fields = without_named(request.fields, options)
-        expect = special.get(b"expect")
-        if expect is not None:
-            _set_expectation(request, expect)
-        if b"upgrade" in special and self._parser.should_upgrade():
-            self._set_upgrade(request, special[b"upgrade"])
-
-    def _set_upgrade(self, request: Request, protocols: bytes) -> None:
-        """Decide whether a wish to upgrade is passed on; ignoring it is always allowed.
-
-        With a body, in HTTP/1.0 or for h2c (which would tunnel requests past the routing) it is
-        ignored. llhttp then wrongly takes the body for the new protocol, and is told again.
-        """
-        if request.body or request.is_http10 or b"h2c" in tokens(protocols):
-            self._is_misread = True
-        else:
-            request.upgrade = protocols
-
-    def _upgraded(self, rest: bytes) -> None:
-        if not self._is_misread:
-            self.is_held = True
-            self.rest = rest
-            return
-        self._is_misread = False
-        self._is_muted = True
-        self._parser = httptools.HttpRequestParser(self)
-        self.feed(_framing_only(self.queue[-1]) + rest)
-
-    def _check_size(self, request: Request, special: dict[bytes, bytes]) -> None:
-        """Refuse a head that is too large although it came at once.
+    def _read(self, data: bytes) -> None:
+        """Read heads and bodies, one after the other.
 
         Raises:
-            Refusal: 431.
+            Refusal: The stream breaks a rule that a request has to obey.
+            MalformedError: It breaks a rule of the grammar.
         """
-        size = len(request.target) + sum(map(len, request.fields))
-        size += sum(len(name) + len(value) + 4 for name, value in special.items())
-        if size > MAX_HEAD_BYTES:
-            self.refusal = _too_large()
-            raise self.refusal
+        at = 0
+        if self._request is not None:
+            at = self._read_body(self._request, data, 0)
+        elif self._partial is not None:
+            data = self._joined(self._partial, data)
+        while at < len(data) and not (self.is_last or self.is_held):
+            head = self._rules.plain.match(data, at) if self._is_plain else None
+            if head is not None:
+                request = self._take_plain(head)
+            else:
+                head = self._rules.pattern.match(data, at)
+                if head is None:
+                    if not data.startswith(b"\r\n", at):
+                        self._keep(data[at:])
+                        return
+                    at += 2  # an empty line before a request (RFC 9112 section 2.2)
+                    continue
+                request = self._understood(data, head)
+            self.queue.append(request)
+            at = head.end()
+            if request.body:
+                at = self._read_body(request, data, at)
+            elif not request.is_complete:
+                self._complete(request)
+        if self.is_held:
+            self.rest = data[at:]
+
+    def _joined(self, partial: HeadBuffer, data: bytes) -> bytes:
+        """Return a head that is whole now with what follows it; nothing if it is not."""
+        if not partial.feed(data):
+            self.is_in_head = bool(partial.data)
+            return b""
+        self._partial = None
+        self.is_in_head = False
+        return bytes(partial.data)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep the beginning of a head."""
+        partial = HeadBuffer(self._rules)
+        if partial.feed(data):
+            raise MalformedError(400, "not HTTP")
+        self._partial = partial
+        self.is_in_head = bool(partial.data)
+
+    def _take_plain(self, head: re.Match[bytes]) -> Request:
+        """Understand a head that has nothing special about it."""
+        if head.end() - head.start() > self._rules.safe_bytes:
+            self._check_sizes(head, head.start(3) + 1)
+        method, target, first, host, second, third, length, fourth = head.groups()
+        request = Request(method, target, host, [first, second, third, fourth])
+        if length is None:
+            request.is_complete = True
+        else:
+            request.body = self._left = int(length)  # 1 to 18 digits, by the pattern
+        return request
+
+    def _understood(self, data: bytes, head: re.Match[bytes]) -> Request:
+        """Understand any head."""
+        line_end, end = head.end(3) + 2, head.end()
+        if end - head.start() > self._rules.safe_bytes:
+            self._check_sizes(head, line_end)
+        method, target, version = head.groups()
+        check_method(method)
+        fields, special = sorted_out(data[line_end - 1 : end - 2], REQUEST_SPECIAL)
+        is_http10 = version == b"0"
+        host, connection = special.pop(b"host", None), special.pop(b"connection", None)
+        authority, target = place_of(method, target, host, is_http10=is_http10)
+        request = Request(method, target, authority, fields)
+        self._is_plain = not special
+        if is_http10:
+            request.is_http10 = True
+            request.keeps_alive = False
+        if connection is not None and (is_http10 or connection.lower() != b"keep-alive"):
+            _connect(request, connection, special.get(b"upgrade"))
+        if special or method in LIMITED:
+            self._apply(request, special)
+        return request
+
+    def _check_sizes(self, head: re.Match[bytes], line_end: int) -> None:
+        line_bytes, section_bytes = line_end - head.start(), head.end() - line_end
+        check_sizes(self._rules, line_bytes=line_bytes, section_bytes=section_bytes)
+
+    def _apply(self, request: Request, special: Special) -> None:
+        """Settle what few requests ask for."""
+        request.body = body = body_of(special, is_http10=request.is_http10)
+        if body == CHUNKED:
+            self._chunks = ChunkReader(self._rules)
+        self._left = body
+        if body:
+            request.upgrade = b""  # ignoring it is allowed; what follows is not the new protocol
+        expect = special.get(b"expect")
+        if expect is not None:
+            check_expectation(expect)
+            if not request.is_http10:
+                request.fields.append(b"Expect: 100-continue\r\n")
+        name = special.get(REQUEST_ID)
+        if name is not None and not self._front.names_requests:
+            request.fields.append(b"X-Request-Id: %b\r\n" % special.pop(REQUEST_ID))
+        if not _CLAIMS.isdisjoint(special):
+            request.claims = {name: special[name] for name in special if name in _CLAIMS}
+        request.fields = with_hop_counted(request.method, request.fields, body)
+
+    def _read_body(self, request: Request, data: bytes, at: int) -> int:
+        """Read some of a body; returns where in `data` it ends, or the end of that."""
+        chunks = self._chunks
+        if chunks is not None:
+            chunks.limit_bytes = request.max_body_bytes
+            end = chunks.feed(data, at, request.pieces)
+            request.body_bytes = chunks.size_bytes
+            is_complete = chunks.is_complete
+        else:
+            end = at + self._left
+            piece = data[at:end]
+            if piece:
+                request.pieces.append(piece)
+            self._left -= len(piece)
+            is_complete = not self._left
+        if not is_complete:
+            self._request = request
+            return len(data)
+        self._complete(request)
+        return end
+
+    def _complete(self, request: Request) -> None:
+        """Note that the newest request is whole."""
+        self._request = self._chunks = None
+        request.is_complete = True
+        self.is_last = not request.keeps_alive
+        self.is_held = bool(request.upgrade)
 
     def _refuse(self, refusal: Refusal) -> None:
-        if self.refusal is None:
-            self.refusal = refusal
-
-    def _watch_overhead(self, size_bytes: int) -> None:
-        """Refuse a body that is all framing: extensions or trailers without end (5)."""
-        self._overhead = max(self._overhead + size_bytes, 0)
-        if self._overhead > MAX_OVERHEAD_BYTES:
-            self._refuse(Refusal(400, "the body's framing has no end"))
+        self.refusal = refusal
+        self.is_in_head = False
+        self._partial = self._request = self._chunks = None
 
 
-def _too_large() -> Refusal:
-    return Refusal(431, f"the request head is larger than {MAX_HEAD_BYTES} bytes")
+def _connect(request: Request, connection: bytes, upgrade: bytes | None) -> None:
+    """Settle what Connection says: what ends at this hop, and what follows the request (17, 25).
 
-
-def _refusal_for(error: Exception, data: bytes) -> Refusal:
-    """Return what to answer when llhttp gave up; the words in `error` are llhttp's own."""
-    reason = str(error)
-    if reason == "Invalid HTTP version":
-        return Refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-    if isinstance(error, httptools.HttpParserInvalidMethodError) and _REQUEST_LINE.match(data):
-        return Refusal(501, "the method is not known here")
-    return Refusal(400, f"the request is malformed: {reason or 'not HTTP'}")
-
-
-def _check_version(version: str, special: dict[bytes, bytes]) -> None:
-    if version != "1.0":
-        raise Refusal(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-    if b"transfer-encoding" in special:
-        raise Refusal(400, "Transfer-Encoding does not exist in HTTP/1.0")
-
-
-def _set_target(request: Request, host: bytes | None) -> None:
-    """Settle where the request goes: the target and the authority it is for (13 to 16)."""
-    if request.method == b"CONNECT":
-        raise Refusal(501, "CONNECT is not served here")
-    if host is None and not request.is_http10:
-        raise Refusal(400, "the request has no Host field")
-    if host is not None and b", " in host:
-        raise Refusal(400, "the request has more than one Host field")
-    request.authority = (host or b"").strip(b" \t")
-    target = request.target
-    if b"#" in target or not target.isascii():
-        raise Refusal(400, "the request target is malformed")
-    if target.startswith(b"/") or (target == b"*" and request.method == b"OPTIONS"):
-        return
-    scheme, separator, after = target.partition(b"://")
-    if not separator or scheme.lower() not in {b"http", b"https"}:
-        raise Refusal(400, "the request target is malformed")
-    cut = min((at for at in (after.find(b"/"), after.find(b"?")) if at >= 0), default=len(after))
-    request.authority = after[:cut]
-    path = after[cut:]
-    if not path and request.method == b"OPTIONS":
-        path = b"*"
-    request.target = path if path[:1] in {b"/", b"*"} else b"/" + path
-
-
-def _set_body(request: Request, special: dict[bytes, bytes]) -> None:
-    coding = special.get(b"transfer-encoding")
-    length = special.get(b"content-length")
-    if coding is not None:
-        if length is not None:
-            raise Refusal(400, "Transfer-Encoding and Content-Length exclude each other")
-        if coding.strip(b" \t").lower() != b"chunked":
-            raise Refusal(400, "Transfer-Encoding is not exactly chunked")
-        request.body = CHUNKED
-    elif length is not None:
-        try:
-            request.body = length_of(length)
-        except ValueError:
-            raise Refusal(400, "Content-Length is malformed") from None
-
-
-def _set_expectation(request: Request, value: bytes) -> None:
-    if value.strip(b" \t").lower() != b"100-continue":
-        raise Refusal(417, "the only expectation that can be met is 100-continue")
-    if not request.is_http10:
-        request.fields.append(b"Expect: 100-continue\r\n")
-
-
-def _framing_only(request: Request) -> bytes:
-    """Return a head that makes llhttp read the body of a request whose head it has seen."""
-    close = b"" if request.keeps_alive and not request.is_http10 else b"Connection: close\r\n"
-    if request.body == CHUNKED:
-        return b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n%b\r\n" % close
-    return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n%b\r\n" % (request.body, close)
+    Ignoring a wish to upgrade is always allowed. That is done if the connection is to be closed or
+    speaks HTTP/1.0, and for h2c, which would carry requests past the routing.
+    """
+    options = tokens(connection)
+    request.fields = without_named(request.fields, options)
+    is_11 = not request.is_http10
+    request.keeps_alive = b"close" not in options and (is_11 or b"keep-alive" in options)
+    if upgrade and is_11 and request.keeps_alive and b"upgrade" in options:
+        request.upgrade = b"" if b"h2c" in tokens(upgrade) else upgrade

@@ -4,37 +4,46 @@ One `ResponseReader` serves one connection, one request after the other: `begin`
 answer is expected, `feed` and `feed_eof` read, the attributes tell how far it got. What an
 application sends beyond its answer makes the connection unfit for another request: otherwise the
 next client would get this one's leftovers (27).
+
+What breaks a rule ends the answer: there is no telling where it ends, or what the client would
+make of it. The numbers in brackets are the lines of the list in docs/http.md.
 """
 
-from typing import Any
-
-import httptools
+import re
 
 from trafficmgr.wire.http import (
     CHUNKED,
-    HOP_BY_HOP,
     LAST_CHUNK,
-    MAX_RESPONSE_HEAD_BYTES,
     UNTIL_CLOSE,
     BadResponseError,
     chunk,
-    length_of,
     status_line,
+)
+from trafficmgr.wire.http_chunks import ChunkReader
+from trafficmgr.wire.http_fields import (
+    RESPONSE_SPECIAL,
+    Special,
+    length_of,
+    sorted_out,
     tokens,
     without_named,
 )
+from trafficmgr.wire.http_grammar import RESPONSE_RULES
+from trafficmgr.wire.http_head import HeadBuffer, MalformedError, check_sizes
 from trafficmgr.wire.http_request import Request
 
 SWITCHING = 101
 NO_CONTENT = 204
+RESET_CONTENT = 205
 _FINAL = 200
 _NO_BODY = frozenset({NO_CONTENT, 304})
+_EMPTY = _NO_BODY | {RESET_CONTENT}
+
 REVISION_FIELD = b"X-Trafficmgr-Revision"
 """Says which revision answered a request to a preview. An application's own is never passed on:
 nothing must look like an answer of a revision that it is not of."""
 
-_SPECIAL = HOP_BY_HOP | frozenset({b"content-length", REVISION_FIELD.lower()})
-_HTTP_11 = "1.1"
+_DATE = re.compile(rb"\n[Dd](?i:ate):")
 
 
 def signature(revision: str) -> bytes:
@@ -47,7 +56,6 @@ class ResponseReader:
 
     Attributes:
         status: Status code of the final response; 0 until its head is whole.
-        fields: Lines of its head, without those that concern one hop or are written anew.
         body: Length in bytes, CHUNKED or UNTIL_CLOSE; None when there can't be a body.
         pieces: Body bytes not passed on yet.
         interim: Whole heads of 1xx responses not passed on yet (22).
@@ -58,14 +66,15 @@ class ResponseReader:
 
     __slots__ = (
         "_announced",
-        "_fed_bytes",
+        "_chunks",
+        "_interim_bytes",
         "_is_bodyless",
         "_is_switch_asked",
-        "_parser",
-        "_reason",
-        "_special",
+        "_kept",
+        "_left",
+        "_partial",
+        "_protocol",
         "body",
-        "fields",
         "interim",
         "is_begun",
         "is_complete",
@@ -76,12 +85,13 @@ class ResponseReader:
     )
 
     def __init__(self) -> None:
-        self._parser: Any = None
-        self._reason = b""
-        self._special: dict[bytes, bytes] = {}
         self.interim: list[bytes] = []
         self.pieces: list[bytes] = []
-        self._is_bodyless = False
+        self._kept: list[bytes] = []  # first line and the field lines that are passed on
+        self._chunks: ChunkReader | None = None
+        self._partial: HeadBuffer | None = None
+        self._left = 0
+        self._protocol = b""
         self.begin(is_bodyless=False, is_switch_asked=False)
 
     def begin(self, *, is_bodyless: bool, is_switch_asked: bool) -> None:
@@ -91,14 +101,11 @@ class ResponseReader:
             is_bodyless: The request is HEAD.
             is_switch_asked: The request asked for an upgrade.
         """
-        if self._parser is None or self._is_bodyless:  # the latter left it in the middle
-            self._parser = httptools.HttpResponseParser(self)
         self._is_bodyless = is_bodyless
         self._is_switch_asked = is_switch_asked
-        self._fed_bytes = 0
-        self._announced: bytes | None = None
+        self._announced: int | None = None
+        self._interim_bytes = 0
         self.status = 0
-        self.fields: list[bytes] = []
         self.body: int | None = None
         self.rest = b""
         self.is_begun = False
@@ -113,19 +120,12 @@ class ResponseReader:
         """
         self.is_begun = True
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self.rest = data[upgrade.args[0] :]
-        except httptools.HttpParserError as error:
-            if not self.is_complete:
-                cause = error.__context__
-                reason = cause if isinstance(cause, BadResponseError) else error
-                raise BadResponseError(str(reason)) from None
-            self.is_reusable = False
-        if not self.status:
-            self._fed_bytes += len(data)
-            if self._fed_bytes > MAX_RESPONSE_HEAD_BYTES:
-                raise BadResponseError("the response head is too large")
+            if not self.status:
+                data = self._read_heads(data)
+            if data:
+                self._read_body(data)
+        except MalformedError as error:
+            raise BadResponseError(str(error)) from None
 
     def feed_eof(self) -> bool:
         """Take note of the end of the stream; returns whether the response is whole."""
@@ -135,8 +135,13 @@ class ResponseReader:
         return self.is_complete
 
     def close(self) -> None:
-        """Break the circle between reader and parser, so that memory is free at once."""
-        self._parser = None
+        """Keep nothing: the connection is gone."""
+        self._partial = self._chunks = None
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether the response has a Date; if it has none, the proxy has to add it (20)."""
+        return _DATE.search(b"".join(self._kept)) is not None
 
     def head(self, request: Request, *, is_last: bool, also: bytes = b"") -> bytes:
         """Return the head of the final response as it goes to the client.
@@ -146,125 +151,183 @@ class ResponseReader:
             is_last: The client's connection is closed after it.
             also: Field lines of our own.
         """
-        lines = [status_line(self.status, self._reason), *self.fields, also]
-        if self.body is None:
-            if self._announced is not None and self.status != NO_CONTENT:
-                lines.append(b"Content-Length: %b\r\n" % self._announced)
-        elif self.body >= 0:
-            lines.append(b"Content-Length: %d\r\n" % self.body)
-        elif not request.is_http10:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
+        body, end = self.body, b"\r\n"
         if is_last:
-            lines.append(b"Connection: close\r\n")
+            end = b"Connection: close\r\n\r\n"
         elif request.is_http10:
-            lines.append(b"Connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        return b"".join(lines)
+            end = b"Connection: keep-alive\r\n\r\n"
+        framing = b""
+        if body is None:
+            if self._announced is not None and self.status != NO_CONTENT:
+                framing = b"Content-Length: %d\r\n" % self._announced
+        elif body >= 0:
+            framing = b"Content-Length: %d\r\n" % body
+        elif not request.is_http10:
+            framing = b"Transfer-Encoding: chunked\r\n"
+        return b"".join((*self._kept, also, framing, end))
 
     def switch_head(self, *, also: bytes = b"") -> bytes:
         """Return the head of a 101 response as it goes to the client (25)."""
-        upgrade = self._special.get(b"upgrade", b"")
-        switch = b"Connection: upgrade\r\nUpgrade: %b\r\n\r\n" % upgrade
-        return b"".join((status_line(SWITCHING, self._reason), *self.fields, also, switch))
+        switch = b"Connection: upgrade\r\nUpgrade: %b\r\n\r\n" % self._protocol
+        return b"".join((*self._kept, also, switch))
 
     def take_body(self, request: Request) -> list[bytes]:
         """Return what the client gets of the body that arrived, framed for it."""
-        if self.body is None:
-            self.pieces.clear()
-            return []
-        pieces, self.pieces = self.pieces, []
-        if self.body >= 0 or request.is_http10:
+        pieces = self.pieces
+        if pieces:
+            self.pieces = []
+        if self.body is None or self.body >= 0 or request.is_http10:
             return pieces
         framed = [chunk(pieces)] if pieces else []
         if self.is_complete:
             framed.append(LAST_CHUNK)
         return framed
 
-    # -- callbacks of llhttp ----------------------------------------------------------------------
+    # -- leaves -----------------------------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
-        """Start over; a message after the answer was not asked for."""
-        if self.is_complete:
-            self.is_reusable = False
-            return
-        self._reason = b""
-        self._special = {}
-        self.fields = []
+    def _read_heads(self, data: bytes) -> bytes:
+        """Read heads up to the final one; returns what is behind it."""
+        partial = self._partial
+        if partial is not None:
+            if not partial.feed(data):
+                return b""
+            data = bytes(partial.data)
+            self._partial = None
+        at = 0
+        while not self.status and at < len(data):
+            head = RESPONSE_RULES.plain.match(data, at)
+            if head is None or not self._is_taken(head):
+                head = RESPONSE_RULES.pattern.match(data, at)
+                if head is None:
+                    self._keep(data[at:])
+                    return b""
+                self._understand(data, head)
+            at = head.end()
+        return data[at:]
 
-    def on_status(self, part: bytes) -> None:
-        """Collect the reason phrase."""
-        if not self.is_complete:
-            self._reason += part
+    def _keep(self, data: bytes) -> None:
+        """Keep the beginning of a head."""
+        self._partial = HeadBuffer(RESPONSE_RULES)
+        if self._partial.feed(data):
+            raise MalformedError(502, "not HTTP")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Sort a field: ours to understand, or a line to pass on."""
-        if self.status:
-            return  # a trailer, or a message that nobody asked for
-        lower = name.lower()
-        if lower not in _SPECIAL:
-            self.fields.append(b"%b: %b\r\n" % (name, value))
-        elif lower in self._special:
-            self._special[lower] += b", " + value
-        else:
-            self._special[lower] = value
-
-    def on_headers_complete(self) -> None:
-        """Understand the head; raises BadResponseError through llhttp."""
-        if self.is_complete:
-            return
-        status = self._parser.get_status_code()
-        connection = self._special.get(b"connection")
-        if connection is not None:
-            self.fields = without_named(self.fields, tokens(connection))
-        if status == SWITCHING:
-            if not (self._is_switch_asked and self._parser.should_upgrade()):
-                raise BadResponseError("it switched protocols without being asked")
-            self.status = status
-        elif status < _FINAL:
-            self.interim.append(
-                b"".join((status_line(status, self._reason), *self.fields, b"\r\n"))
-            )
-        else:
-            self._understand(status)
-
-    def on_body(self, piece: bytes) -> None:
-        """Keep some bytes of the body for whoever passes them on."""
-        if self.is_complete:
-            self.is_reusable = False
-        else:
-            self.pieces.append(piece)
-
-    def on_message_complete(self) -> None:
-        """Note that a response is whole."""
-        if self.status and not self.is_complete:
-            self.is_complete = True
-            self.is_reusable = self._parser.should_keep_alive()
-
-    def _understand(self, status: int) -> None:
-        """Settle how the body is framed, before the first byte of it is passed on."""
-        special = self._special
-        coding = special.get(b"transfer-encoding")
-        length = special.get(b"content-length")
+    def _is_taken(self, head: re.Match[bytes]) -> bool:
+        """Understand a head that has nothing special about it; whether that is so."""
+        first, code, second, length, chunked, third, fourth = head.groups()
+        status = int(code)  # three digits, and 1 to 18 of them, by the pattern
+        is_framed = length is not None or chunked is not None
+        if self._is_bodyless or head.end() - head.start() > RESPONSE_RULES.safe_bytes:
+            return False
+        if status in _EMPTY and (is_framed or status == RESET_CONTENT):
+            return False
+        self._kept = [first, second, third, fourth]
         if length is not None:
-            self._announced = b"%d" % _length(length)
-        if self._is_bodyless or status in _NO_BODY:
-            self._end_at_head()
-        elif coding is not None:
-            if coding.strip(b" \t").lower() != b"chunked":
-                raise BadResponseError("its Transfer-Encoding is not exactly chunked")
+            self.body = self._left = int(length)
+            self.is_complete = not self._left
+        elif chunked is not None:
             self.body = CHUNKED
+            self._chunks = ChunkReader(RESPONSE_RULES)
+        elif status in _NO_BODY:
+            self.is_complete = True
         else:
-            self.body = UNTIL_CLOSE if length is None else _length(length)
+            self.body = UNTIL_CLOSE
+        self.is_reusable = True
+        self.status = status
+        return True
+
+    def _understand(self, data: bytes, head: re.Match[bytes]) -> None:
+        """Settle what a head means, before anything of it is passed on."""
+        version, code, reason = head.groups()
+        end = head.end()
+        line_end = data.index(b"\n", head.end(2))
+        if end - head.start() > RESPONSE_RULES.safe_bytes:
+            line_bytes = line_end + 1 - head.start()
+            check_sizes(RESPONSE_RULES, line_bytes=line_bytes, section_bytes=end - line_end - 1)
+        fields, special = sorted_out(data[line_end : end - 2], RESPONSE_SPECIAL)
+        options = tokens(special.get(b"connection", b""))
+        if options:
+            fields = without_named(fields, options)
+        status = int(code)  # three digits, by the pattern
+        line = b"HTTP/1.1 %b %b\r" % (code, reason) if reason else status_line(status)[:-1]
+        self._kept = [line, *fields]
+        if status < _FINAL:
+            self._take_interim(status, special, options, end - head.start())
+            return
+        self.is_reusable = b"close" not in options and (version == b"1" or b"keep-alive" in options)
+        self._frame(status, special, is_http10=version == b"0")
         self.status = status
 
-    def _end_at_head(self) -> None:
-        """End the response to HEAD here: llhttp can't be told, and is thrown away afterwards."""
-        if self._is_bodyless:
+    def _take_interim(
+        self, status: int, special: Special, options: list[bytes], size_bytes: int
+    ) -> None:
+        """Keep a 1xx response to be passed on, or switch protocols; it has no body (21, 22)."""
+        if status == SWITCHING:
+            self._protocol = special.get(b"upgrade", b"")
+            if not (self._is_switch_asked and self._protocol and b"upgrade" in options):
+                raise BadResponseError("it switched protocols without being asked")
+            self.status = status
+            return
+        self._interim_bytes += size_bytes
+        if self._interim_bytes > RESPONSE_RULES.section_bytes:
+            raise BadResponseError("its interim responses have no end")
+        self.interim.append(b"".join((*self._kept, b"\r\n")))
+
+    def _frame(self, status: int, special: Special, *, is_http10: bool) -> None:
+        """Settle how the body is framed (1 to 4, 21, 26)."""
+        length, coding = special.get(b"content-length"), special.get(b"transfer-encoding")
+        if length is not None:
+            self._announced = _length(length)
+        if coding is not None:
+            _check_coding(coding, is_alone=length is None, is_http10=is_http10)
+        if self._is_bodyless or status in _NO_BODY:
             self.is_complete = True
-            options = tokens(self._special.get(b"connection", b""))
-            self.is_reusable = (
-                b"close" not in options and self._parser.get_http_version() == _HTTP_11
-            )
+            if status == NO_CONTENT and (self._announced or coding is not None):
+                self.is_reusable = False  # it may send a body all the same
+        elif status == RESET_CONTENT:
+            self.body = 0
+            self.is_complete = True
+            self.is_reusable = self.is_reusable and self._announced == 0
+        elif coding is not None:
+            self.body = CHUNKED
+            self._chunks = ChunkReader(RESPONSE_RULES)
+        elif length is not None:
+            self.body = self._left = self._announced or 0
+            self.is_complete = not self._left
+        else:
+            self.body = UNTIL_CLOSE
+
+    def _read_body(self, data: bytes) -> None:
+        """Read some of the body; what is behind its end was not asked for (27)."""
+        body = self.body
+        if self.is_complete:
+            self.is_reusable = False
+        elif self.status == SWITCHING:
+            self.rest += data
+        elif body == UNTIL_CLOSE:
+            self.pieces.append(data)
+        elif self._chunks is not None:
+            end = self._chunks.feed(data, 0, self.pieces)
+            if self._chunks.is_complete:
+                self._chunks = None
+                self._complete(is_exact=end == len(data))
+        else:
+            left = self._left
+            self.pieces.append(data[:left])
+            self._left = left - len(data)
+            if self._left <= 0:
+                self._complete(is_exact=not self._left)
+
+    def _complete(self, *, is_exact: bool) -> None:
+        """Note that the response is whole, and whether nothing followed it."""
+        self.is_complete = True
+        self.is_reusable = self.is_reusable and is_exact
+
+
+def _check_coding(coding: bytes, *, is_alone: bool, is_http10: bool) -> None:
+    if is_http10 or not is_alone:
+        raise BadResponseError("its Transfer-Encoding is in HTTP/1.0 or beside Content-Length")
+    if coding.lower() != b"chunked":
+        raise BadResponseError("its Transfer-Encoding is not exactly chunked")
 
 
 def _length(value: bytes) -> int:
