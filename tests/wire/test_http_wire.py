@@ -4,9 +4,9 @@ The list of docs/http.md: test_http_requests, test_http_responses. Over sockets:
 """
 
 import pytest
-from support.http_support import WHOLE, fed, request_of
+from support.http_support import WHOLE, answered, fed, request_of
 
-from trafficmgr.wire.http import CHUNKED, Refusal, host_of, own_response
+from trafficmgr.wire.http import CHUNKED, Refusal, chunk, host_of, own_response
 from trafficmgr.wire.http_fields import length_of
 
 STREAM = (
@@ -53,6 +53,26 @@ def test_the_body_of_an_upload_is_handed_on_as_it_comes() -> None:
     reader.feed(b"efGET")
     assert (request.pieces, request.is_complete) == ([b"ef"], True)
     assert reader.is_in_head
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 4", b"Transfer-Encoding: chunked"])
+def test_no_piece_of_a_body_is_empty(framing: bytes) -> None:
+    """An empty chunk would end the body in the eyes of whoever gets it."""
+    body = b"abcd" if b"Length" in framing else b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n"
+    request = b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % framing
+    response = b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % framing
+
+    for at in range(len(body) + 1):
+        reader = fed(request + body[:at])
+        reader.feed(body[at:])
+        pieces = reader.queue[0].pieces
+        assert b"".join(pieces) == b"abcd"
+        assert all(pieces), at
+        answer = answered(response + body[:at])
+        answer.feed(body[at:])
+        assert b"".join(answer.pieces) == b"abcd"
+        assert all(answer.pieces), at
+    assert chunk([]) == chunk([b""]) == b""
 
 
 def test_bytes_after_an_upgrade_wait_until_it_is_decided() -> None:

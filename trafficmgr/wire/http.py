@@ -54,8 +54,10 @@ def host_of(authority: bytes) -> str:
 
 
 def chunk(pieces: list[bytes]) -> bytes:
-    """Return some bytes of a body as one chunk."""
+    """Return some bytes of a body as one chunk; none are none, and not the last chunk."""
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if not body:
+        return b""
     return b"%x\r\n%b\r\n" % (len(body), body)
 
 

@@ -84,17 +84,14 @@ class ChunkReader:
 
         One long loop on local names: it runs for each chunk, and a body may have very many.
         """
-        left, total, limit, size_line = (
-            self._left,
-            self.size_bytes,
-            self.limit_bytes,
-            self._size_line,
-        )
+        left, size_line = self._left, self._size_line
+        total, limit = self.size_bytes, self.limit_bytes
         while True:
             if left:
                 end = at + left
                 if end > len(data):
-                    pieces.append(data[at:])
+                    if at < len(data):  # an empty piece would be passed on as the last chunk
+                        pieces.append(data[at:])
                     left = end - len(data)
                     break
                 pieces.append(data[at:end])
