@@ -52,7 +52,7 @@ class Flaws:
     smoke_fails: float = 0.2
     smoke_slow: float = 0.3
     smoke_astray: float = 0.3
-    """The answer to another leg comes in between."""
+    """The answer to an earlier leg comes in between, or to one that there is not."""
 
 
 FLAWLESS = Flaws(**{field.name: 0.0 for field in fields(Flaws)})

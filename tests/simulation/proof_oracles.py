@@ -306,7 +306,9 @@ def _failed_hooks(on: Rollout) -> list[str]:
 
 
 def _unknown_hooks(on: Rollout) -> list[str]:
-    return [run.name for run in on.hooks if run.phase is HookPhase.unknown]
+    """Return the hooks of which nobody knows the end; of those that come last nobody is asked."""
+    unknown = [run.name for run in on.hooks if run.phase is HookPhase.unknown]
+    return [name for name in unknown if on.hook(name).stage is not HookStage.after]
 
 
 def _can_go_back(state: EndpointState, on: Rollout) -> bool:

@@ -141,7 +141,8 @@ class ResponseReader:
     @property
     def is_dated(self) -> bool:
         """Whether the response has a Date; if it has none, the proxy has to add it (20)."""
-        return _DATE.search(b"".join(self._kept)) is not None
+        kept = b"".join(self._kept)
+        return b"\nDate:" in kept or _DATE.search(kept) is not None
 
     def head(self, request: Request, *, is_last: bool, also: bytes = b"") -> bytes:
         """Return the head of the final response as it goes to the client.
