@@ -13,7 +13,14 @@ from support import story
 from support.story import NAME, SENTENCES, Story, World, revision
 
 from trafficmgr.core import events
-from trafficmgr.core.gating import HookPhase, HookStage, SmokePhase, Verdict, VerdictKind
+from trafficmgr.core.gating import (
+    HookPhase,
+    HookStage,
+    SmokePhase,
+    TaskCommand,
+    Verdict,
+    VerdictKind,
+)
 from trafficmgr.core.model import GroupPhase, RolloutPhase
 from trafficmgr.core.routing import check
 from trafficmgr.core.schedule import capacity_pct
@@ -217,6 +224,19 @@ class ProvingEndpoint(Endpoint):
     def it_goes_well_again(self, what: str) -> None:
         SENTENCES[r"(\S+) will not fail"](self.story, what)
         SENTENCES[r"(\S+) will not hang"](self.story, what)
+
+    @rule(label=st.sampled_from(["v2", "v4"]))
+    def migration_needs_what_is_not_there(self, label: str) -> None:
+        """The config asks for a container that the revision, of before, does not have."""
+        self.migration_runs_in("job")
+        self.revision_comes_to_its_last_step(label)
+        self.migration_runs_in("web")
+
+    def migration_runs_in(self, container: str) -> None:
+        given = self.state.settings
+        migrate = given.hooks[0].but(action=TaskCommand(container=container, command=("x",)))
+        other = given.but(hooks=(migrate, *given.hooks[1:]))
+        self.story.feed(events.SettingsApplied(at=self.story.now, endpoint=NAME, settings=other))
 
     @rule(verdict=st.sampled_from(["passes", "passes", "fails", "lacks data"]))
     def gate_judges(self, verdict: str) -> None:

@@ -33,7 +33,7 @@ from simulation.witness import Witness
 from trafficmgr.controller import loop
 from trafficmgr.core import events
 from trafficmgr.core.fleet import Fleet
-from trafficmgr.core.model import EndpointSettings, GroupPhase
+from trafficmgr.core.model import EndpointSettings, GroupPhase, RolloutPhase
 from trafficmgr.core.operator import Standing, standing
 from trafficmgr.core.state import EndpointState
 
@@ -342,6 +342,16 @@ class World:
                 self.tell(kind, endpoint=state.name)
             elif rollout is not None and rollout.has_failed and not rollout.is_overruled:
                 self.tell(events.PromoteAsked, endpoint=state.name)  # it has nowhere to go back to
+            elif _is_stuck(state, self.controller_clock()):
+                self.tell(events.AbortAsked, endpoint=state.name)
             if state.newest != self.registry[state.name]:
                 self.poll(state.name)
         self.later(5.0, self._help)
+
+
+def _is_stuck(state: EndpointState, now: float) -> bool:
+    """Whether a rollout is overdue, and serves on because nobody else could (promise 9)."""
+    on = state.rollout
+    if on is None or on.phase is not RolloutPhase.progressing or state.ready(state.stable):
+        return False
+    return on.deadline.left_at(now) <= 0

@@ -123,9 +123,13 @@ def start(state: EndpointState, now: float) -> EndpointState:
     run = next((one for one in rollout.hooks if not rollout.is_done_with(one)), None)
     if run is None or run.phase is not HookPhase.waiting or not _is_due(state, run, now):
         return state
-    wanted = run.but(phase=HookPhase.wanted)
-    if isinstance(rollout.hook(run.name).action, HttpCall):
+    wanted, action = run.but(phase=HookPhase.wanted), rollout.hook(run.name).action
+    if isinstance(action, HttpCall):
         return _with(state, wanted)
+    containers = state.revisions[rollout.revision].template.containers
+    if all(one.name != action.container for one in containers):  # the config has moved on
+        note = f"its revision has no container {action.container}"
+        return _with(state, run.but(phase=HookPhase.failed, ended_at=now, note=note))
     made = state.groups_made + 1
     task = Group(
         id=f"{state.name}-{made}", revision=rollout.revision, created_at=now, hook=run.name
