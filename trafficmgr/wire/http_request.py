@@ -39,6 +39,7 @@ from trafficmgr.wire.http_semantics import (
     with_hop_counted,
 )
 
+_EMPTY_LINES = re.compile(rb"(?:\r\n)++")  # before a request: passed over (RFC 9112 section 2.2)
 _CLAIMS = FORWARDING | {REQUEST_ID}
 _BODY_EXPECTED = frozenset({b"POST", b"PUT", b"PATCH"})
 """Methods for which an absent body is said out loud (RFC 9110 section 8.6)."""
@@ -225,10 +226,11 @@ class RequestReader:
             else:
                 head = self._rules.pattern.match(data, at)
                 if head is None:
-                    if not data.startswith(b"\r\n", at):
+                    empty = _EMPTY_LINES.match(data, at)
+                    if empty is None:
                         self._keep(data[at:])
                         return
-                    at += 2  # an empty line before a request (RFC 9112 section 2.2)
+                    at = empty.end()
                     continue
                 request = self._understood(data, head)
             self.queue.append(request)
