@@ -137,7 +137,7 @@ def test_each_leg_of_a_smoke_test_is_told() -> None:
 
 
 def test_a_question_to_the_operator_is_told_when_it_is_asked() -> None:
-    asked = ROLLOUT.but(question="Go on?")
+    asked = ROLLOUT.but(questions={"verdicts": "Go on?"})
 
     assert told(ROLLOUT, asked) == [("warning", "operator_asked", {**WHO, "question": "Go on?"})]
     assert told(asked, asked.but(step=1)) == []

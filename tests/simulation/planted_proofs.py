@@ -237,7 +237,7 @@ def late_pass_answers() -> AbstractContextManager[Any]:
         on = judged.rollout
         if on is None or not on.question or on.open_gates:
             return judged
-        return judged.but(rollout=on.but(question="", is_paused=False))
+        return judged.but(rollout=on.but(questions={}, is_paused=False))
 
     return patch.dict(rollout.EVENT_TABLE, {events.GateJudged: wrong})
 

@@ -96,7 +96,7 @@ def tried_again(state: EndpointState) -> EndpointState:
         else run
         for run in rollout.hooks
     )
-    return state.but(rollout=rollout.but(hooks=runs, is_paused=False, question=""))
+    return state.but(rollout=rollout.but(hooks=runs, is_paused=False, questions={}))
 
 
 def has_unknown(state: EndpointState) -> bool:
@@ -149,7 +149,7 @@ def settle(state: EndpointState, now: float) -> EndpointState:
         if run.phase is HookPhase.unknown and is_after:
             state = _with(state, run.but(phase=HookPhase.failed, ended_at=now))
         elif run.phase is HookPhase.unknown:
-            return moves.ask(state, now, _question(run))
+            state = moves.ask(state, now, f"hook {run.name}", _question(run))
     return state
 
 

@@ -260,7 +260,7 @@ class Rollout(Noun, kw_only=True):
     `verdicts` are those of the present stage, and `patience` what is left of `max_hold` for them.
     `is_waived`: an operator ended the stage, so it waits for no verdict; `is_overruled`: an
     operator went on although a gate, a hook or smoke had failed, so none of them decides any more.
-    `question` is why it was paused by itself, and what can be done ("": it was not).
+    `questions` is why it was paused by itself and what can be done, by what each is about.
     """
 
     id: str
@@ -282,7 +282,7 @@ class Rollout(Noun, kw_only=True):
     evidence: Evidence | None = None
     hooks: tuple[HookRun, ...] = ()
     smoke: SmokeRun | None = None
-    question: str = ""
+    questions: dict[str, str] = {}
     reason: str = ""
     ended_at: float | None = None
     marks: tuple[Mark, ...] = ()
@@ -355,6 +355,11 @@ class Rollout(Noun, kw_only=True):
         weight_pct = self.settings.steps[self.step].weight_pct
         passed = {v.gate for v in self.verdicts if v.kind is VerdictKind.passed}
         return tuple(n for n in self.settings.gates.names(weight_pct) if n not in passed)
+
+    @property
+    def question(self) -> str:
+        """Return all that it asks ("": it was not paused by itself)."""
+        return " ".join(self.questions.values())
 
     @property
     def is_held(self) -> bool:

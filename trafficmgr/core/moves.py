@@ -106,7 +106,7 @@ def promote(state: EndpointState, now: float) -> EndpointState:
         patience=None,
         is_waived=False,
         is_paused=False,
-        question="",
+        questions={},
     )
     return state.but(
         stable=state.candidate,
@@ -131,7 +131,7 @@ def abort(state: EndpointState, now: float, reason: str) -> EndpointState:
         hold=None,
         patience=None,
         is_paused=False,
-        question="",
+        questions={},
     )
     if rollout.phase is RolloutPhase.promoting:
         state = state.but(stable=state.previous, previous="", last_good="")
@@ -142,13 +142,17 @@ def abort(state: EndpointState, now: float, reason: str) -> EndpointState:
     )
 
 
-def ask(state: EndpointState, now: float, question: str) -> EndpointState:
-    """Hold the rollout where it is until an operator says what shall become of it."""
+def ask(state: EndpointState, now: float, about: str, question: str) -> EndpointState:
+    """Hold the rollout where it is until an operator says what shall become of it.
+
+    What comes up while it asks already is asked as well: an answer is to all that was asked.
+    """
     rollout = under_way(state)
-    if rollout.question:
+    if about in rollout.questions:
         return state
-    asked = marked(rollout, now, "paused by itself")
-    return state.but(rollout=asked.but(is_paused=True, question=question))
+    asked = rollout if rollout.questions else marked(rollout, now, "paused by itself")
+    questions = {**rollout.questions, about: question}
+    return state.but(rollout=asked.but(is_paused=True, questions=questions))
 
 
 def end(state: EndpointState, now: float, phase: RolloutPhase, reason: str) -> EndpointState:
@@ -161,7 +165,7 @@ def end(state: EndpointState, now: float, phase: RolloutPhase, reason: str) -> E
         patience=None,
         evidence=None,
         is_paused=False,
-        question="",
+        questions={},
     )
     return state.but(rollout=ended, history=(*state.history, ended)[-HISTORY_LENGTH:])
 

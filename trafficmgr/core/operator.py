@@ -255,12 +255,12 @@ def resume_asked(state: EndpointState, event: ResumeAsked) -> EndpointState:
 
 def _answered(rollout: Rollout, now: float) -> Rollout:
     """Go on after a question: what failed is gone over, what is unknown was done."""
-    if not rollout.question:
+    if not rollout.questions:
         return rollout
     is_new = rollout.patience is not None and rollout.step >= 0
     rollout = hooks.taken_as_done(rollout, now)
     return rollout.but(
-        question="",
+        questions={},
         is_overruled=rollout.is_overruled or rollout.has_failed,
         deadline=clocks.fresh_deadline(rollout),
         patience=clocks.fresh_patience(rollout) if is_new else rollout.patience,

@@ -68,7 +68,7 @@ def lose_patience(state: EndpointState, now: float) -> EndpointState:
                 f"There is no verdict of {names} within max_hold. `promote` goes on without, "
                 f"`resume` waits as long again, `abort` goes back."
             )
-            return moves.ask(state, now, question)
+            return moves.ask(state, now, "verdicts", question)
 
 
 def fall_back(state: EndpointState, now: float, why: str) -> EndpointState:
@@ -83,7 +83,7 @@ def fall_back(state: EndpointState, now: float, why: str) -> EndpointState:
             f"nothing goes back by itself: `abort` does it all the same, `promote` or `resume` "
             f"goes on."
         )
-        return moves.ask(state, now, question)
+        return moves.ask(state, now, "way back", question)
     return moves.abort(state, now, why) if can_go_back(state) else state
 
 

@@ -245,7 +245,7 @@ def _supersede(state: EndpointState, now: float) -> EndpointState:
     if rollout.is_rollback and state.newest in {state.stable, *state.quarantined}:
         return state  # that is what it goes back from
     if not state.stable and state.serves(state.candidate):
-        return state if rollout.question else moves.promote(state, now)
+        return state if rollout.questions else moves.promote(state, now)
     if rollout.irreversible or any(run.phase is HookPhase.running for run in rollout.hooks):
         return state  # it can't go back by itself; and a hook is not broken off for this
     why = f"{short(state.newest)} came"

@@ -24,6 +24,7 @@ ENDPOINTS = 1000
 TARGETS = 10
 PROBES_PER_S = 1000.0
 _SETTLE_S = 1.5
+"""Nothing tells when memory has settled: a sweep comes each second, and one must have passed."""
 _APPLY_S = 60.0
 
 
