@@ -19,6 +19,8 @@ from trafficmgr.core import evidence
 from trafficmgr.core.counted import Counted, Sides
 from trafficmgr.core.gating import Compare, Gates
 
+pytestmark = pytest.mark.long
+
 LOOSE = 0.1
 LOOSELY = Gates(compare=Compare(alpha=LOOSE, has_latency=False))
 """With an alpha this large a bug that breaks the bound shows in a few hundred runs."""

@@ -26,6 +26,8 @@ from trafficmgr.wire.http_request import Request, RequestReader
 
 fuzz = settings(deadline=None, database=None, max_examples=400)
 
+pytestmark = pytest.mark.long
+
 NEVER = re.compile(rb"(?!)")
 SMALL = Front(request_line_bytes=30, head_bytes=60, fields=4)
 """Limits that the streams here reach."""
