@@ -165,7 +165,7 @@ def identity(peer: str, *networks: str, is_secure: bool = False) -> Identity:
 
 
 def request(**claims: str) -> Request:
-    found = Request(b"GET", b"/")
+    found = Request(b"GET", b"/", b"shop.test", [])
     found.authority = b"shop.test"
     found.claims = {
         name.replace("_", "-").encode(): value.encode() for name, value in claims.items()

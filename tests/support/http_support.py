@@ -76,7 +76,7 @@ GET_10 = request_of(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\
 def told(reader: ResponseReader, request: Request = GET) -> bytes:
     """Return what a client would get of a response so far, with an unbroken connection."""
     interim = b"".join(reader.interim)
-    head = reader.head(request, is_last=False) if reader.status else b""
+    head = b"".join(reader.head(request, is_last=False)) if reader.status else b""
     pieces, reader.pieces = reader.pieces, [b"".join(reader.pieces)] if reader.pieces else []
     body = b"".join(reader.take_body(request))
     reader.pieces = pieces

@@ -179,9 +179,10 @@ class ClientConnection(asyncio.Protocol):
 
     def may_live_on(self, request: Request) -> bool:
         """Whether another request may follow this one."""
+        if not request.keeps_alive or self.server.is_closing:
+            return False
         reader = self.reader
-        is_read_out = self._is_eof and len(reader.queue) == 1 and reader.refusal is None
-        return request.keeps_alive and not is_read_out and not self.server.is_closing
+        return not self._is_eof or len(reader.queue) > 1 or reader.refusal is not None
 
     def bucket(self, salt: str) -> int:
         """Return the client's bucket; it is worked out anew only for another salt or client."""
@@ -212,10 +213,12 @@ class ClientConnection(asyncio.Protocol):
         if is_last:
             self._close(is_read_out=request.is_complete)
             return
-        self.deadline = self.server.now() + self.server.front.idle_s
-        if self.reader.is_held:
-            self.reader.resume()
-        if not self._is_advancing:
+        server, reader = self.server, self.reader
+        self.deadline = server.now() + server.front.idle_s
+        if reader.is_held:
+            reader.resume()
+        is_more = reader.queue or reader.is_in_head or reader.refusal is not None
+        if (is_more or self._is_paused) and not self._is_advancing:
             self._advance()
 
     def on_congestion(self) -> None:
@@ -299,17 +302,19 @@ class ClientConnection(asyncio.Protocol):
         """Start the requests that can start, one at a time and in their order (29)."""
         reader = self.reader
         self._is_advancing = True
-        while self._exchange is None and not (self._is_over or self.transport.is_closing()):
+        while self._exchange is None and (reader.queue or reader.refusal is not None):
+            if self._is_over or self.transport.is_closing():
+                break
             if reader.queue:
                 self._start(reader.queue[0])
             elif reader.refusal is not None:
                 self._refuse(reader.refusal)
-            else:
-                break
         self._is_advancing = False
-        if self._exchange is None and reader.is_in_head and not self._is_over:
+        exchange = self._exchange
+        if exchange is None and reader.is_in_head and not self._is_over:
             self.deadline = min(self.deadline, self.server.now() + self.server.front.head_s)
-        if self._is_paused or reader.is_held or self._exchange is not None:
+        is_more = len(reader.queue) > 1 or reader.is_held
+        if is_more or self._is_paused or (exchange is not None and exchange.request.body):
             self.on_congestion()
 
     def _start(self, request: Request) -> None:

@@ -22,6 +22,7 @@ from trafficmgr.dataplane.upstream import FRESH_S, UpstreamConnection
 from trafficmgr.wire.http import CHUNKED, LAST_CHUNK, UNTIL_CLOSE, Refusal, chunk
 from trafficmgr.wire.http_request import Request
 from trafficmgr.wire.http_response import SWITCHING
+from trafficmgr.wire.http_semantics import IDEMPOTENT
 
 if TYPE_CHECKING:
     from trafficmgr.dataplane.client import ClientConnection
@@ -143,20 +144,22 @@ class Exchange(Placement):
         reader = connection.reader
         out: list[bytes] = []
         if reader.interim:
-            if not self.request.is_http10:
-                out += reader.interim
-            reader.interim.clear()
+            out, reader.interim = reader.interim, []
+            if self.request.is_http10:
+                out.clear()
         if reader.status == SWITCHING:
             self._switch(connection, b"".join(out))
             return
-        if reader.status and not self.is_replied:
-            out.append(self._reply_head(connection))
-        if self.is_replied:
-            out += reader.take_body(self.request)
+        if reader.status:
+            if not self.is_replied:
+                out += self._reply_head(connection)
+            if reader.pieces or reader.is_complete:
+                out += reader.take_body(self.request)
         if out:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            self._client.sent_bytes += len(data)
-            self._client.transport.write(data)
+            data = b"".join(out)
+            client = self._client
+            client.sent_bytes += len(data)
+            client.transport.write(data)
         if reader.is_complete:
             self._finish(connection)
 
@@ -187,7 +190,7 @@ class Exchange(Placement):
         upstream = self.upstream
         assert upstream is not None  # noqa: S101  chosen just before
         server = self._client.server
-        used_since = _EVER if self.request.is_idempotent else server.now() - FRESH_S
+        used_since = _EVER if self.request.method in IDEMPOTENT else server.now() - FRESH_S
         connection = server.pools.take(upstream, used_since=used_since)
         if connection is None:
             server.pools.dial(upstream, self)
@@ -220,7 +223,7 @@ class Exchange(Placement):
             framed.append(LAST_CHUNK)
         return framed
 
-    def _reply_head(self, connection: UpstreamConnection) -> bytes:
+    def _reply_head(self, connection: UpstreamConnection) -> list[bytes]:
         """Return the head for the client and settle whether its connection lives on."""
         reader, request, client = connection.reader, self.request, self._client
         self.is_replied = True
@@ -232,29 +235,26 @@ class Exchange(Placement):
         self._is_last = not (request.is_complete and is_delimited and client.may_live_on(request))
         client.on_reply(reader.status)
         head = reader.head(request, is_last=self._is_last, also=self.route.signature)
-        return with_cookie(head, self._cookie) if self._cookie else head
+        return [with_cookie(b"".join(head), self._cookie)] if self._cookie else head
 
     def _finish(self, connection: UpstreamConnection) -> None:
-        """End in order: the answer is with the client."""
+        """End in order: the answer is with the client.
+
+        The connection is kept if both messages ended on it cleanly.
+        """
         self._connection = None
         connection.caller = None
         if connection.upstream.failures and not self.failure:
             ejection.succeeded(connection.upstream)
-        self._release(connection)
+        is_clean = connection.reader.is_reusable and self.request.is_complete
+        if is_clean and not connection.is_congested:
+            if self._client.is_congested:
+                connection.transport.resume_reading()
+            self._client.server.pools.put(connection)
+        else:
+            connection.abort()
         self._end()
         self._client.on_done(is_last=self._is_last)
-
-    def _release(self, connection: UpstreamConnection) -> None:
-        """Keep the connection if both messages ended on it cleanly."""
-        if not connection.reader.is_reusable or not self.request.is_complete:
-            connection.abort()
-            return
-        if connection.is_congested:
-            connection.abort()
-            return
-        if self._client.is_congested:
-            connection.transport.resume_reading()
-        self._client.server.pools.put(connection)
 
     def _switch(self, connection: UpstreamConnection, interim: bytes) -> None:
         """Become a tunnel; bytes that both sides sent ahead are kept (25)."""

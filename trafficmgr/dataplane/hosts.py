@@ -25,26 +25,32 @@ _SEGMENT_ENDS = frozenset({b"", b"/", b"?"})
 
 
 class Site:
-    """What one host leads to; it is settled anew when a table that has the host comes or goes."""
+    """What one host leads to; it is settled anew when a table that has the host comes or goes.
 
-    __slots__ = ("_claims", "_prefixes", "_whole")
+    Attributes:
+        prefixes: Paths that have a route of their own, the longest first.
+        whole: The route of all other paths; None if no endpoint has them.
+    """
+
+    __slots__ = ("_claims", "prefixes", "whole")
 
     def __init__(self) -> None:
         self._claims: dict[str, Route] = {}
-        self._prefixes: tuple[tuple[bytes, Route], ...] = ()
-        self._whole: Route | None = None
+        self.prefixes: tuple[tuple[bytes, Route], ...] = ()
+        self.whole: Route | None = None
 
-    def __bool__(self) -> bool:
-        """Whether any endpoint has the host."""
-        return bool(self._claims)
+    @property
+    def is_empty(self) -> bool:
+        """Whether no endpoint has the host."""
+        return not self._claims
 
     def route_for(self, target: bytes) -> Route | None:
         """Return the route of a request's target, or None if no endpoint has its path."""
-        for prefix, route in self._prefixes:
+        for prefix, route in self.prefixes:
             end = len(prefix)
             if target.startswith(prefix) and target[end : end + 1] in _SEGMENT_ENDS:
                 return route
-        return self._whole
+        return self.whole
 
     def give(self, route: Route) -> None:
         """Let a route have its paths here; it is the newest."""
@@ -65,8 +71,8 @@ class Site:
                 holder = held.get(prefix)
                 if holder is None or route.lanes or not holder.lanes:
                     held[prefix] = route
-        self._whole = held.pop(b"", None)
-        self._prefixes = tuple(sorted(held.items(), key=lambda item: -len(item[0])))
+        self.whole = held.pop(b"", None)
+        self.prefixes = tuple(sorted(held.items(), key=lambda item: -len(item[0])))
 
 
 class Hosts:
@@ -119,5 +125,5 @@ def _take(sites: dict[str, Site], host: str, endpoint: str) -> None:
     site = sites.get(host)
     if site is not None:
         site.take(endpoint)
-        if not site:
+        if site.is_empty:
             del sites[host]

@@ -146,26 +146,26 @@ class Identity:
 
     def lines(self, request: Request) -> bytes:
         """Return the field lines that go with a request; `client` and `request_name` follow it."""
+        authority, names = request.authority, self._names
         if self.is_trusted and request.claims:
-            lines = self._lines_beside(request.claims, request.authority)
+            lines = self._lines_beside(request.claims, authority)
         else:
-            lines = self._own_lines(request.authority)
+            if authority != self._authority:
+                self._learn(authority)
+            lines = self._lines
+            if names is not None:
+                names.number = self._number = number = names.number + 1
+                lines = b"%b%x\r\n" % (lines, number)
         if self._has_via:
             version = b"1.0" if request.is_http10 else b"1.1"
             lines = b"%bVia: %b %b\r\n" % (lines, version, _PSEUDONYM)
         return lines
 
-    def _own_lines(self, authority: bytes) -> bytes:
-        """Return the lines when the peer is the client; only the name of the request is new."""
-        if authority != self._authority:
-            self.client = self._peer
-            self._authority = authority
-            self._lines = self._lines_for(authority)
-        names = self._names
-        if names is None:
-            return self._lines
-        names.number = self._number = number = names.number + 1
-        return b"%b%x\r\n" % (self._lines, number)
+    def _learn(self, authority: bytes) -> None:
+        """Make the lines for a host when the peer is the client, up to the request's number."""
+        self.client = self._peer
+        self._authority = authority
+        self._lines = self._lines_for(authority)
 
     def _claims(self, request: Request) -> Claims:
         return request.claims if self.is_trusted else _NO_CLAIMS

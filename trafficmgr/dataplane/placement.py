@@ -48,8 +48,8 @@ class Placement:
         "_gate",
         "_line",
         "_pin",
-        "_point",
         "_tally",
+        "_turn",
         "_until",
         "failure",
         "is_over",
@@ -69,7 +69,7 @@ class Placement:
         self.request = request
         self.route = route
         self._tally: Tally = route.misses
-        self._point = point_at(turn)
+        self._turn = turn
         self.upstream: Upstream | None = None
         self.failure = ""
         self.is_over = False
@@ -111,11 +111,13 @@ class Placement:
         """
         self.route = route = self.route.seat.newest
         now = self._client.server.now()
-        if route.marks is None:
-            upstream = route.choose(self._point, now)
+        only = route.only
+        if only is not None:
+            upstream = only.next(only, now) or route.instead(only, now)
         else:
-            self._read(route.marks)
-            upstream = route.choose(self._point, now, self._pin)
+            if route.marks is not None:
+                self._read(route.marks)
+            upstream = route.choose(self._point(), now, self._pin)
         if upstream is None or upstream is left:
             return False
         tally = route.preview or upstream.tally
@@ -163,14 +165,17 @@ class Placement:
         else:
             bucket = self._bucket_of_mark(marks)
         self._bucket = bucket
-        self._point = point_of(bucket)
+
+    def _point(self) -> float:
+        """Return the point of the unit interval that decides: of the client, or of the turn."""
+        return point_at(self._turn) if self._bucket is None else point_of(self._bucket)
 
     def _bucket_of_mark(self, marks: Marks) -> int:
         client = marks.client_of(self.request)
         if not client and marks.affinity is Affinity.cookie:
             client = self._cookie.partition(b"=")[2].partition(b";")[0] or new_client()
             self._cookie = marks.cookie_for(client)
-        return marks.bucket_of(client) if client else bucket_at(self._point)
+        return marks.bucket_of(client) if client else bucket_at(point_at(self._turn))
 
     def _leave(self, left: Upstream, tally: Tally) -> None:
         """Give the count back to a group that another one repairs: that is no failure."""
@@ -226,7 +231,7 @@ class Placement:
     def _queue(self) -> bool:
         """Wait for room, if that is what is lacking; returns False if it is not."""
         route = self.route
-        line = route.line_for(self._point, self._client.server.now(), self._pin)
+        line = route.line_for(self._point(), self._client.server.now(), self._pin)
         if line is None:
             return False
         if self.upstream is not None:

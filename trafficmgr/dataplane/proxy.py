@@ -199,8 +199,10 @@ class HttpServer:
         Raises:
             Refusal: The host is malformed, or no endpoint has it.
         """
-        site = self._sites.get(authority) or self._site_for(authority)
-        route = site.route_for(target)
+        site = self._sites.get(authority)
+        if site is None:
+            site = self._site_for(authority)
+        route = site.route_for(target) if site.prefixes else site.whole
         if route is None:
             raise Refusal(404, "no endpoint has this path of the host")
         return route

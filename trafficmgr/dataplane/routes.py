@@ -259,6 +259,7 @@ class Route:
         seat: Where the route is found that has taken this one's place.
         preview: Counts its clients in place of their revision's tally; None unless it is one.
         candidate: Where requests go that are pinned to the candidate; None if there is none.
+        only: The one lane, if neither turn nor client nor pin decides anything; None otherwise.
         marks: How to read what requests carry that decides; None where only their turn does.
         is_held: Requests wait.
         signature: Field line of a preview's answers that names its revision; empty for others.
@@ -272,6 +273,7 @@ class Route:
         "lanes",
         "marks",
         "misses",
+        "only",
         "preview",
         "seat",
         "shares",
@@ -299,6 +301,7 @@ class Route:
         self.candidate = candidate
         has_marks = table.affinity is not Affinity.none or bool(table.http.pins)
         self.marks = Marks(table) if has_marks and preview is None else None
+        self.only = lanes[0] if len(lanes) == 1 and self.marks is None else None
         self.is_held = table.http.is_held and preview is None
         self.signature = b"" if preview is None else signature(lanes[0].revision)
         self.answers: dict[object, object] = {}
@@ -326,11 +329,10 @@ class Route:
             now: Loop time in seconds.
             pin: Whom the request is pinned to.
         """
-        lanes = self.lanes
-        lane = lanes[0] if pin is None and len(lanes) == 1 else self._lane(point, pin)
+        lane = self._lane(point, pin)
         if lane is None:
             return None
-        return lane.next(lane, now) or self._instead(lane, now)
+        return lane.next(lane, now) or self.instead(lane, now)
 
     def line_for(self, point: float, now: float, pin: PinTo | None) -> Line | None:
         """Return where to wait, after nothing could be chosen; None if room is not what is lacking.
@@ -372,7 +374,7 @@ class Route:
             return self.candidate
         return lanes[-1] if lanes else None
 
-    def _instead(self, lane: Lane, now: float) -> Upstream | None:
+    def instead(self, lane: Lane, now: float) -> Upstream | None:
         """Return who serves in place of a lane that has nobody whose turn it is."""
         if any(upstream.refused_until <= now for upstream in lane.upstreams):
             return balance.spared(lane, now)

@@ -68,13 +68,13 @@ def _plain_request(fields: int) -> re.Pattern[bytes]:
     """Return what matches most requests.
 
     They have Host, then perhaps Connection with what is understood anyway, then perhaps a length.
-    The groups are method, target, lines, host, lines, lines, length, lines.
+    The groups are the head up to where Connection may be, in it method, target and host; lines,
+    length, lines.
     """
     lines = _plain_lines(_REQUEST_NAMES, fields)
     return re.compile(
-        rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/%b*+) HTTP/1\.1\r"
-        rb"(\n%b)[Hh]ost: ?([!-+\--~]++)\r\n"
-        rb"(%b)(?:[Cc]onnection: ?[Kk]eep-[Aa]live\r\n)?+"
+        rb"((GET|HEAD|POST|PUT|PATCH|DELETE) (/%b*+) HTTP/1\.1\r\n"
+        rb"%b[Hh]ost: ?([!-+\--~]++)\r\n%b)(?:[Cc]onnection: ?[Kk]eep-[Aa]live\r\n)?+"
         rb"(%b)(?:[Cc]ontent-[Ll]ength: ?([0-9]{1,18}+)\r\n)?+(%b)\r\n"
         % (_TARGET, lines, lines, lines, lines)
     )

@@ -40,6 +40,7 @@ from trafficmgr.wire.http_semantics import (
 )
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)++")  # before a request: passed over (RFC 9112 section 2.2)
+_NO_CLAIMS: Mapping[bytes, bytes] = MappingProxyType({})
 _CLAIMS = FORWARDING | {REQUEST_ID}
 _BODY_EXPECTED = frozenset({b"POST", b"PUT", b"PATCH"})
 """Methods for which an absent body is said out loud (RFC 9110 section 8.6)."""
@@ -50,48 +51,53 @@ _DEFAULTS = Front()
 class Request:
     r"""A request as it was understood. `pieces` holds the body bytes not passed on yet.
 
-    What most requests have in common is an attribute of the class.
-
     Attributes:
         target: What goes into the request line: origin form or `*`.
         authority: The host it is for, as the client wrote it.
-        fields: `\n` and the field lines that are passed on, in pieces: all that neither concern one
-            hop nor are written anew.
+        lines: The head as it is passed on, in pieces, up to the lines that the proxy adds: what
+            neither concerns one hop nor is written anew is there as it came.
         claims: What it says about the client, and its name (X-Request-Id), by lower-case field
-            name; none of it is in `fields`.
+            name; none of it is in `lines`.
         body: Length in bytes, or CHUNKED.
         body_bytes: Bytes of a body in chunks that were announced so far.
+        is_head: The response has no body whatever its fields say (21).
         upgrade: The protocol that the client would like to switch to; empty is none.
         max_body_bytes: How large the body may be, see `limit_body`; None is any size.
         keeps_alive: The client would send another request on this connection.
     """
 
-    body = 0
-    body_bytes = 0
-    claims: Mapping[bytes, bytes] = MappingProxyType({})
-    is_complete = False
-    is_http10 = False
-    keeps_alive = True
-    upgrade = b""
-    max_body_bytes: int | None = None
+    __slots__ = (
+        "authority",
+        "body",
+        "body_bytes",
+        "claims",
+        "is_complete",
+        "is_head",
+        "is_http10",
+        "keeps_alive",
+        "lines",
+        "max_body_bytes",
+        "method",
+        "pieces",
+        "target",
+        "upgrade",
+    )
 
-    def __init__(
-        self,
-        method: bytes = b"",
-        target: bytes = b"",
-        authority: bytes = b"",
-        fields: list[bytes] | None = None,
-    ) -> None:
+    def __init__(self, method: bytes, target: bytes, authority: bytes, lines: list[bytes]) -> None:
         self.method = method
         self.target = target
         self.authority = authority
-        self.fields = fields or [b"\n"]
+        self.lines = lines
         self.pieces: list[bytes] = []
-
-    @property
-    def is_head(self) -> bool:
-        """Whether the response has no body whatever its fields say (21)."""
-        return self.method == b"HEAD"
+        self.body = 0
+        self.body_bytes = 0
+        self.max_body_bytes: int | None = None
+        self.claims = _NO_CLAIMS
+        self.upgrade = b""
+        self.is_head = method == b"HEAD"
+        self.is_http10 = False
+        self.is_complete = False
+        self.keeps_alive = True
 
     @property
     def is_idempotent(self) -> bool:
@@ -100,7 +106,7 @@ class Request:
 
     def find(self, finder: re.Pattern[bytes]) -> bytes | None:
         """Return the value of a field or cookie, None if there is none (see http_fields)."""
-        found = finder.search(b"".join(self.fields))
+        found = finder.search(b"".join(self.lines))
         return None if found is None else found[1].rstrip(b" \t")
 
     def limit_body(self, limit_bytes: int | None) -> None:
@@ -120,17 +126,7 @@ class Request:
         Args:
             forwarded: Field lines that say who the client is, and whatever else is added.
         """
-        body, framing = self.body, b""
-        if body > 0:
-            framing = b"Content-Length: %d\r\n" % body
-        elif body == CHUNKED:
-            framing = b"Transfer-Encoding: chunked\r\n"
-        elif self.method in _BODY_EXPECTED:
-            framing = b"Content-Length: 0\r\n"
-        if self.upgrade:
-            framing += b"Connection: upgrade\r\nUpgrade: %b\r\n" % self.upgrade
-        start = b"%b %b HTTP/1.1\r\nHost: %b\r" % (self.method, self.target, self.authority)
-        return b"".join((start, *self.fields, framing, forwarded, b"\r\n"))
+        return b"".join((*self.lines, forwarded, b"\r\n"))
 
 
 class RequestReader:
@@ -261,14 +257,17 @@ class RequestReader:
 
     def _take_plain(self, head: re.Match[bytes]) -> Request:
         """Understand a head that has nothing special about it."""
-        if head.end() - head.start() > self._rules.safe_bytes:
-            self._check_sizes(head, head.start(3) + 1)
-        method, target, first, host, second, third, length, fourth = head.groups()
-        request = Request(method, target, host, [first, second, third, fourth])
-        if length is None:
-            request.is_complete = True
-        else:
+        if len(head.string) > self._rules.safe_bytes:
+            self._check_sizes(head, head.end(3) + len(b" HTTP/1.1\r\n"))
+        first, method, target, host, second, length, third = head.groups()
+        request = Request(method, target, host, [first, second, third])
+        if length is not None:
             request.body = self._left = int(length)  # 1 to 18 digits, by the pattern
+            _frame(request)
+        else:
+            request.is_complete = True
+            if method in _BODY_EXPECTED:
+                _frame(request)
         return request
 
     def _understood(self, data: bytes, head: re.Match[bytes]) -> Request:
@@ -291,6 +290,8 @@ class RequestReader:
             _connect(request, connection, special.get(b"upgrade"))
         if special or method in LIMITED:
             self._apply(request, special)
+        request.lines.insert(0, b"%b %b HTTP/1.1\r\nHost: %b\r" % (method, target, authority))
+        _frame(request)
         return request
 
     def _check_sizes(self, head: re.Match[bytes], line_end: int) -> None:
@@ -309,13 +310,13 @@ class RequestReader:
         if expect is not None:
             check_expectation(expect)
             if not request.is_http10:
-                request.fields.append(b"Expect: 100-continue\r\n")
+                request.lines.append(b"Expect: 100-continue\r\n")
         name = special.get(REQUEST_ID)
         if name is not None and not self._front.names_requests:
-            request.fields.append(b"X-Request-Id: %b\r\n" % special.pop(REQUEST_ID))
+            request.lines.append(b"X-Request-Id: %b\r\n" % special.pop(REQUEST_ID))
         if not _CLAIMS.isdisjoint(special):
             request.claims = {name: special[name] for name in special if name in _CLAIMS}
-        request.fields = with_hop_counted(request.method, request.fields, body)
+        request.lines = with_hop_counted(request.method, request.lines, body)
 
     def _read_body(self, request: Request, data: bytes, at: int) -> int:
         """Read some of a body; returns where in `data` it ends, or the end of that."""
@@ -351,6 +352,19 @@ class RequestReader:
         self._partial = self._request = self._chunks = None
 
 
+def _frame(request: Request) -> None:
+    """Write down how the body is framed, and the wish to upgrade, behind all other lines (7)."""
+    body, lines = request.body, request.lines
+    if body > 0:
+        lines.append(b"Content-Length: %d\r\n" % body)
+    elif body == CHUNKED:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    elif request.method in _BODY_EXPECTED:
+        lines.append(b"Content-Length: 0\r\n")
+    if request.upgrade:
+        lines.append(b"Connection: upgrade\r\nUpgrade: %b\r\n" % request.upgrade)
+
+
 def _connect(request: Request, connection: bytes, upgrade: bytes | None) -> None:
     """Settle what Connection says: what ends at this hop, and what follows the request (17, 25).
 
@@ -358,7 +372,7 @@ def _connect(request: Request, connection: bytes, upgrade: bytes | None) -> None
     speaks HTTP/1.0, and for h2c, which would carry requests past the routing.
     """
     options = tokens(connection)
-    request.fields = without_named(request.fields, options)
+    request.lines = without_named(request.lines, options)
     is_11 = not request.is_http10
     request.keeps_alive = b"close" not in options and (is_11 or b"keep-alive" in options)
     if upgrade and is_11 and request.keeps_alive and b"upgrade" in options:

@@ -120,10 +120,10 @@ class ResponseReader:
         """
         self.is_begun = True
         try:
-            if not self.status:
-                data = self._read_heads(data)
-            if data:
-                self._read_body(data)
+            if self.status:
+                self._read_body(data, 0)
+            else:
+                self._read_heads(data)
         except MalformedError as error:
             raise BadResponseError(str(error)) from None
 
@@ -144,8 +144,8 @@ class ResponseReader:
         kept = b"".join(self._kept)
         return b"\nDate:" in kept or _DATE.search(kept) is not None
 
-    def head(self, request: Request, *, is_last: bool, also: bytes = b"") -> bytes:
-        """Return the head of the final response as it goes to the client.
+    def head(self, request: Request, *, is_last: bool, also: bytes = b"") -> list[bytes]:
+        """Return the head of the final response as it goes to the client, in pieces.
 
         Args:
             request: What it answers.
@@ -165,7 +165,7 @@ class ResponseReader:
             framing = b"Content-Length: %d\r\n" % body
         elif not request.is_http10:
             framing = b"Transfer-Encoding: chunked\r\n"
-        return b"".join((*self._kept, also, framing, end))
+        return [*self._kept, also, framing, end]
 
     def switch_head(self, *, also: bytes = b"") -> bytes:
         """Return the head of a 101 response as it goes to the client (25)."""
@@ -174,9 +174,7 @@ class ResponseReader:
 
     def take_body(self, request: Request) -> list[bytes]:
         """Return what the client gets of the body that arrived, framed for it."""
-        pieces = self.pieces
-        if pieces:
-            self.pieces = []
+        pieces, self.pieces = self.pieces, []
         if self.body is None or self.body >= 0 or request.is_http10:
             return pieces
         framed = [chunk(pieces)] if pieces else []
@@ -186,12 +184,12 @@ class ResponseReader:
 
     # -- leaves -----------------------------------------------------------------------------------
 
-    def _read_heads(self, data: bytes) -> bytes:
-        """Read heads up to the final one; returns what is behind it."""
+    def _read_heads(self, data: bytes) -> None:
+        """Read heads up to the final one, and what is behind it."""
         partial = self._partial
         if partial is not None:
             if not partial.feed(data):
-                return b""
+                return
             data = bytes(partial.data)
             self._partial = None
         at = 0
@@ -201,10 +199,11 @@ class ResponseReader:
                 head = RESPONSE_RULES.pattern.match(data, at)
                 if head is None:
                     self._keep(data[at:])
-                    return b""
+                    return
                 self._understand(data, head)
             at = head.end()
-        return data[at:]
+        if at < len(data):
+            self._read_body(data, at)
 
     def _keep(self, data: bytes) -> None:
         """Keep the beginning of a head."""
@@ -216,10 +215,9 @@ class ResponseReader:
         """Understand a head that has nothing special about it; whether that is so."""
         first, code, second, length, chunked, third, fourth = head.groups()
         status = int(code)  # three digits, and 1 to 18 of them, by the pattern
-        is_framed = length is not None or chunked is not None
         if self._is_bodyless or head.end() - head.start() > RESPONSE_RULES.safe_bytes:
             return False
-        if status in _EMPTY and (is_framed or status == RESET_CONTENT):
+        if status in _EMPTY and (length or chunked or status == RESET_CONTENT):
             return False
         self._kept = [first, second, third, fourth]
         if length is not None:
@@ -297,31 +295,27 @@ class ResponseReader:
         else:
             self.body = UNTIL_CLOSE
 
-    def _read_body(self, data: bytes) -> None:
+    def _read_body(self, data: bytes, at: int) -> None:
         """Read some of the body; what is behind its end was not asked for (27)."""
-        body = self.body
+        end = len(data)
         if self.is_complete:
             self.is_reusable = False
-        elif self.status == SWITCHING:
-            self.rest += data
-        elif body == UNTIL_CLOSE:
-            self.pieces.append(data)
+        elif self._left:
+            end = at + self._left
+            self.pieces.append(data[at:end])
+            self._left = max(end - len(data), 0)
+            self.is_complete = not self._left
         elif self._chunks is not None:
-            end = self._chunks.feed(data, 0, self.pieces)
+            end = self._chunks.feed(data, at, self.pieces)
             if self._chunks.is_complete:
                 self._chunks = None
-                self._complete(is_exact=end == len(data))
+                self.is_complete = True
+        elif self.status == SWITCHING:
+            self.rest += data[at:]
         else:
-            left = self._left
-            self.pieces.append(data[:left])
-            self._left = left - len(data)
-            if self._left <= 0:
-                self._complete(is_exact=not self._left)
-
-    def _complete(self, *, is_exact: bool) -> None:
-        """Note that the response is whole, and whether nothing followed it."""
-        self.is_complete = True
-        self.is_reusable = self.is_reusable and is_exact
+            self.pieces.append(data[at:])
+        if end < len(data) and self.is_complete:
+            self.is_reusable = False
 
 
 def _check_coding(coding: bytes, *, is_alone: bool, is_http10: bool) -> None:
