@@ -332,8 +332,9 @@ class ClientConnection(asyncio.Protocol):
             self.answer(request, refusal.status, refusal.text, also)
             return
         self._exchange = exchange = Exchange(self, request, route)
-        self.await_answer()
-        exchange.start()
+        now = self.server.now()
+        self.deadline = now + route.table.http.response_head_s
+        exchange.start(now)
 
     def _continue(self, exchange: Exchange) -> None:
         """Pass on more of the body under way."""

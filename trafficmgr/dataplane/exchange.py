@@ -132,8 +132,9 @@ class Exchange(Placement):
         if self.is_over:
             return
         self._attempts += 1
-        if self._attempts < TARGETS and self._choose(upstream):
-            self._connect()
+        now = self._client.server.now()
+        if self._attempts < TARGETS and self._choose(now, upstream):
+            self._connect(now)
         elif self._attempts >= TARGETS or not self._queue():
             self._fail(502, "no group took the connection", "connect")
 
@@ -185,13 +186,13 @@ class Exchange(Placement):
 
     # -- leaves -----------------------------------------------------------------------------------
 
-    def _connect(self) -> None:
+    def _connect(self, now: float) -> None:
         """Take an idle connection, or dial."""
         upstream = self.upstream
         assert upstream is not None  # noqa: S101  chosen just before
         server = self._client.server
-        used_since = _EVER if self.request.method in IDEMPOTENT else server.now() - FRESH_S
-        connection = server.pools.take(upstream, used_since=used_since)
+        used_since = _EVER if self.request.method in IDEMPOTENT else now - FRESH_S
+        connection = server.pools.take(upstream, used_since)
         if connection is None:
             server.pools.dial(upstream, self)
         else:

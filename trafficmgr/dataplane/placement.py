@@ -82,7 +82,7 @@ class Placement:
 
     # -- what the other half does -----------------------------------------------------------------
 
-    def _connect(self) -> None:
+    def _connect(self, now: float) -> None:
         """Send the request to the group that was chosen."""
         raise NotImplementedError
 
@@ -92,25 +92,26 @@ class Placement:
 
     # -- choosing ---------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, now: float) -> None:
         """Choose a group and send the request, or wait, or say that there is no group."""
         if self.route.is_held:
-            http = self.route.table.http
-            self._wait(self.route.seat.gate, http.hold_limit, http.hold_s)
-        elif not self.proceed() and not self._queue():
-            self._miss("no group can take the request now", "no_target")
+            self._hold()
+        elif self._choose(now):
+            self._connect(now)
+        else:
+            self._stay()
 
-    def _choose(self, left: Upstream | None = None) -> bool:
+    def _choose(self, now: float, left: Upstream | None = None) -> bool:
         """Choose a group and count the request in flight; no other code may run in between.
 
         The newest route has it, and only that of the client's own kind: a preview that is gone
         by now is served by nobody, never by those who carry the endpoint.
 
         Args:
+            now: Loop time.
             left: The group that was tried before; choosing it again would change nothing.
         """
         self.route = route = self.route.seat.newest
-        now = self._client.server.now()
         only = route.only
         if only is not None:
             upstream = only.next(only, now) or route.instead(only, now)
@@ -140,11 +141,12 @@ class Placement:
 
         Only if the revision is in no table any more, the newest one decides.
         """
+        now = self._client.server.now()
         newest = self.route.seat.newest
         lane = left.lane and newest.lane_of(left.lane.revision)
         if lane is None:
-            return self._choose(left)
-        other = balance.another(lane, left, self._client.server.now())
+            return self._choose(now, left)
+        other = balance.another(lane, left, now)
         if other is None:
             return False
         left.requests -= 1
@@ -206,27 +208,40 @@ class Placement:
     # -- waiting ----------------------------------------------------------------------------------
 
     def proceed(self) -> bool:
-        """Go to a group, or return False if none can take the request now."""
-        if not self._choose():
+        """Go to a group after waiting, or return False if none can take the request now."""
+        now = self._client.server.now()
+        if not self._choose(now):
             return False
-        has_waited, self._line = self._line is not None, None
-        self._connect()
-        if has_waited:
-            self.since = monotonic()
-            self._client.await_answer()
-            self._client.on_congestion()
+        self._line = None
+        self._connect(now)
+        self.since = monotonic()
+        self._client.await_answer()
+        self._client.on_congestion()
         return True
 
     def resume(self, gate: Gate | None) -> None:
         """Start again after waiting; the place in the next line is sure."""
         self._gate = gate or self._gate
         self.route = self.route.seat.newest
-        self.start()
+        if self.route.is_held:
+            self._hold()
+        elif not self.proceed():
+            self._stay()
 
     def give_up(self, text: str, reason: str) -> None:
         """Answer 503: it can't be waited for any longer."""
         self._line = None
         self._miss(text, reason)
+
+    def _hold(self) -> None:
+        """Wait until the endpoint is released."""
+        http = self.route.table.http
+        self._wait(self.route.seat.gate, http.hold_limit, http.hold_s)
+
+    def _stay(self) -> None:
+        """Wait for room, or say that there is no group."""
+        if not self._queue():
+            self._miss("no group can take the request now", "no_target")
 
     def _queue(self) -> bool:
         """Wait for room, if that is what is lacking; returns False if it is not."""

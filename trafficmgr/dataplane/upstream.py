@@ -162,7 +162,7 @@ class Pools:
         self._dialling: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
-    def take(self, upstream: Upstream, *, used_since: float) -> UpstreamConnection | None:
+    def take(self, upstream: Upstream, used_since: float) -> UpstreamConnection | None:
         """Return the idle connection that was used last, or None if it was used too long ago.
 
         Args:

@@ -67,16 +67,16 @@ def request_rules(line_bytes: int, section_bytes: int, fields: int) -> HeadRules
 def _plain_request(fields: int) -> re.Pattern[bytes]:
     """Return what matches most requests.
 
-    They have Host, then perhaps Connection with what is understood anyway, then perhaps a length.
-    The groups are the head up to where Connection may be, in it method, target and host; lines,
-    length, lines.
+    They begin with Host, as it would be written here as well; then they have perhaps Connection
+    with what is understood anyway, then perhaps a length. The groups are the head up to where
+    Connection may be, in it method, target and host; close, lines, length, lines.
     """
     lines = _plain_lines(_REQUEST_NAMES, fields)
     return re.compile(
-        rb"((GET|HEAD|POST|PUT|PATCH|DELETE) (/%b*+) HTTP/1\.1\r\n"
-        rb"%b[Hh]ost: ?([!-+\--~]++)\r\n%b)(?:[Cc]onnection: ?[Kk]eep-[Aa]live\r\n)?+"
+        rb"((GET|HEAD|POST|PUT|PATCH|DELETE) (/%b*+) HTTP/1\.1\r\nHost: ([!-+\--~]++)\r\n%b)"
+        rb"(?:[Cc]onnection: ?(?:[Kk]eep-[Aa]live|([Cc]lose))\r\n)?+"
         rb"(%b)(?:[Cc]ontent-[Ll]ength: ?([0-9]{1,18}+)\r\n)?+(%b)\r\n"
-        % (_TARGET, lines, lines, lines, lines)
+        % (_TARGET, lines, lines, lines)
     )
 
 
@@ -97,7 +97,7 @@ def _plain_response() -> re.Pattern[bytes]:
 
 
 def _plain_lines(names: bytes, fields: int) -> bytes:
-    """Return an expression for lines in one of the four places for them in a plain head."""
+    """Return an expression for lines in one of the places for them in a plain head."""
     return rb"(?:%b%b*+:%b*+\r\n){0,%d}+" % (names, TOKEN, TEXT, max(0, fields // 4 - 1))
 
 

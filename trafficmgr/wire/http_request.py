@@ -259,13 +259,16 @@ class RequestReader:
         """Understand a head that has nothing special about it."""
         if len(head.string) > self._rules.safe_bytes:
             self._check_sizes(head, head.end(3) + len(b" HTTP/1.1\r\n"))
-        first, method, target, host, second, length, third = head.groups()
+        first, method, target, host, close, second, length, third = head.groups()
         request = Request(method, target, host, [first, second, third])
+        if close is not None:
+            request.keeps_alive = False
         if length is not None:
             request.body = self._left = int(length)  # 1 to 18 digits, by the pattern
             _frame(request)
         else:
             request.is_complete = True
+            self.is_last = not request.keeps_alive
             if method in _BODY_EXPECTED:
                 _frame(request)
         return request

@@ -43,6 +43,8 @@ REVISION_FIELD = b"X-Trafficmgr-Revision"
 """Says which revision answered a request to a preview. An application's own is never passed on:
 nothing must look like an answer of a revision that it is not of."""
 
+_PLAIN = RESPONSE_RULES.plain.match
+_SAFE_BYTES = RESPONSE_RULES.safe_bytes
 _DATE = re.compile(rb"\n[Dd](?i:ate):")
 
 
@@ -118,9 +120,13 @@ class ResponseReader:
         Raises:
             BadResponseError: It is no response; the connection is of no more use.
         """
-        self.is_begun = True
+        is_first, self.is_begun = not self.is_begun, True
         try:
-            if self.status:
+            if is_first and (head := _PLAIN(data)) is not None and self._is_taken(head):
+                at = head.end()
+                if at < len(data):
+                    self._read_body(data, at)
+            elif self.status:
                 self._read_body(data, 0)
             else:
                 self._read_heads(data)
@@ -194,13 +200,11 @@ class ResponseReader:
             self._partial = None
         at = 0
         while not self.status and at < len(data):
-            head = RESPONSE_RULES.plain.match(data, at)
-            if head is None or not self._is_taken(head):
-                head = RESPONSE_RULES.pattern.match(data, at)
-                if head is None:
-                    self._keep(data[at:])
-                    return
-                self._understand(data, head)
+            head = RESPONSE_RULES.pattern.match(data, at)
+            if head is None:
+                self._keep(data[at:])
+                return
+            self._understand(data, head)
             at = head.end()
         if at < len(data):
             self._read_body(data, at)
@@ -213,10 +217,10 @@ class ResponseReader:
 
     def _is_taken(self, head: re.Match[bytes]) -> bool:
         """Understand a head that has nothing special about it; whether that is so."""
+        if self._is_bodyless or head.end() > _SAFE_BYTES:
+            return False
         first, code, second, length, chunked, third, fourth = head.groups()
         status = int(code)  # three digits, and 1 to 18 of them, by the pattern
-        if self._is_bodyless or head.end() - head.start() > RESPONSE_RULES.safe_bytes:
-            return False
         if status in _EMPTY and (length or chunked or status == RESET_CONTENT):
             return False
         self._kept = [first, second, third, fourth]
