@@ -88,7 +88,7 @@ def test_every_family_of_the_list_is_there_with_a_help_text(scene: Scene) -> Non
 
     assert {name.removeprefix("trafficmgr_") for name in families} == {
         "requests", "failures", "responses_5xx", "dns_answers", "spilled", "ejected",
-        "repeated", "in_flight",
+        "repeated", "in_flight", "waiting",
         "response_seconds", "weight_configured_ratio", "weight_observed_ratio", "groups",
         "groups_ready", "preview_clients", "rollout_phase", "table_generation", "slots_present",
         "registry_check_failed", "journal_trouble", "build_info",
@@ -210,6 +210,14 @@ def test_what_a_dead_worker_had_under_way_is_not_under_way(scene: Scene) -> None
     scene.report(alive, v1=ShareCounts(requests=1, in_flight=1))
 
     assert scene.samples("in_flight")[NAME, "v1"] == 1
+
+
+def test_who_waits_is_counted_in_workers_that_live(scene: Scene) -> None:
+    alive = scene.mind.fleet.endpoints[NAME].slots[0].start_id
+    for start_id in ("dead", alive):
+        scene.report(start_id, none=ShareCounts(waiting=4))
+
+    assert scene.samples("waiting") == {(NAME,): 4}
 
 
 def test_totals_outlive_any_number_of_workers(scene: Scene) -> None:

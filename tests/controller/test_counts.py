@@ -44,6 +44,17 @@ def test_every_field_is_added_and_taken_away() -> None:
     assert less(FEW, FEW) == NOTHING
 
 
+def test_endpoints_that_a_worker_says_nothing_of_are_as_before() -> None:
+    ledger = Ledger()
+    ledger.hear(Counts(start_id="w", at=1.0, endpoints={"a": {"r": FEW}, "b": {"r": FEW}}))
+
+    ledger.hear(Counts(start_id="w", at=2.0, endpoints={"a": {"r": added(FEW, FEW)}}))
+
+    heard = ledger.of("w")
+    assert heard is not None
+    assert (heard.at, heard.endpoints) == (2.0, {"a": {"r": added(FEW, FEW)}, "b": {"r": FEW}})
+
+
 def test_a_worker_that_knows_fewer_things_is_added_all_the_same() -> None:
     assert added(FEW, NOTHING) == added(NOTHING, FEW) == FEW
     assert less(FEW, NOTHING) == FEW

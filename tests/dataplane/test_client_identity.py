@@ -125,6 +125,21 @@ async def test_via_is_added_if_wanted(rig: Rig) -> None:
 
 
 @with_proxy
+async def test_answers_say_the_same(rig: Rig) -> None:
+    old = await rig.app("old", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nVia: 1.1 cdn\r\n\r\nok")
+    rig.route((100, [await rig.app("shop-1")]))
+    publish(rig, "old", ("old.test",), [old])
+    client = await rig.client()
+    assert "via" not in (await client.get()).fields
+    take_front(rig, Front(has_via=True))
+
+    assert (await client.get()).fields["via"] == "1.1 trafficmgr"
+    answer = await client.get(host="old.test")
+
+    assert answer.raw.index(b"Via: 1.1 cdn") < answer.raw.index(b"Via: 1.0 trafficmgr\r\n")
+
+
+@with_proxy
 async def test_what_is_told_follows_the_host_of_each_request(rig: Rig) -> None:
     app = await rig.app("shop-1")
     publish(rig, "shop", ("shop.test", "other.test"), [app])

@@ -6,7 +6,7 @@ from itertools import accumulate
 import pytest
 from support.proxy_support import OK, Rig, read_head, with_proxy
 
-from trafficmgr.dataplane.routes import Tally
+from trafficmgr.dataplane.tallies import Tally
 from trafficmgr.wire.frames import DURATION_BOUNDS_S
 
 

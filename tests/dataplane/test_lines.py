@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trafficmgr.dataplane.routes import Tally
+from trafficmgr.dataplane.tallies import Tally
 from trafficmgr.dataplane.waiting import PASSING, Gate, Line, Lines
 
 

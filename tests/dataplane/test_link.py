@@ -169,6 +169,27 @@ async def test_counts_go_out_with_a_hello_and_with_each_new_table_before_it_is_a
     assert link.is_up
 
 
+async def test_counts_of_endpoints_that_rest_are_said_once_to_each_controller(
+    controller: Controller, link: Link, book: Book
+) -> None:
+    await controller.next()
+    first = await controller.next_of_all()
+    await controller.next()
+
+    link.report()
+    resting = await controller.next_of_all()
+    book.by_endpoint["shop"].lanes[0].tally.requests = 5
+    link.report()
+    busy = await controller.next_of_all()
+    controller.send(b"garbage that ends the connection")
+    await controller.next()
+    again = await controller.next_of_all()
+
+    told = [c.endpoints for c in (first, resting, busy, again) if isinstance(c, frames.Counts)]
+    assert [set(endpoints) for endpoints in told] == [{"shop"}, set(), {"shop"}, {"shop"}]
+    assert told[3] == told[2]
+
+
 async def test_zones_are_applied(controller: Controller, link: Link, book: Book) -> None:
     await controller.next()
     seen = asyncio.Event()

@@ -26,7 +26,7 @@ from support.proxy_support import (
 
 from trafficmgr.controller.counts import failed, finished
 from trafficmgr.dataplane import client as client_module
-from trafficmgr.dataplane.routes import Tally
+from trafficmgr.dataplane.tallies import Tally
 from trafficmgr.wire.frames import ShareCounts
 
 HEAD = b"GET / HTTP/1.1\r\nHost: shop.test\r\n"

@@ -17,7 +17,7 @@ from support.dns_support import (
     texts,
     zones,
 )
-from support.proxy_support import OK, App, Message, Rig, read_message, until, with_proxy
+from support.proxy_support import App, Message, Rig, read_message, until, with_proxy
 
 from trafficmgr.core.model import Publish
 from trafficmgr.core.routing import Share, Table
@@ -26,7 +26,8 @@ from trafficmgr.dataplane.routes import Upstream
 from trafficmgr.dataplane.upstream import Caller
 
 PREVIEW = "preview.shop.test"
-GREEN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ngreen"
+BLUE = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 4\r\n\r\nblue"
+GREEN = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\n\r\ngreen"
 WEBSOCKET = (
     f"GET / HTTP/1.1\r\nHost: {PREVIEW}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 ).encode()
@@ -228,22 +229,22 @@ async def test_requests_to_a_preview_are_counted_apart(rig: Rig) -> None:
 
 # -- which revision answered ----------------------------------------------------------------------
 
-SIGNED = b"HTTP/1.1 200 OK\r\nX-Trafficmgr-Revision: r1\r\nContent-Length: 5\r\n\r\n"
+SIGNED = b"HTTP/1.1 200 OK\r\nDate: x\r\nX-Trafficmgr-Revision: r1\r\nContent-Length: 5\r\n\r\n"
 FORGED = (
-    b"HTTP/1.1 200 OK\r\nx-trafficmgr-REVISION: r7\r\nServer: x\r\nContent-Length: 2\r\n"
+    b"HTTP/1.1 200 OK\r\nx-trafficmgr-REVISION: r7\r\nServer: x\r\nDate: x\r\nContent-Length: 2\r\n"
     b"X-Trafficmgr-Revision: r8\r\n\r\nok"
 )
 
 
 @with_proxy
 async def test_only_answers_of_a_preview_name_their_revision(rig: Rig) -> None:
-    blue, green = await rig.app("blue"), await rig.app("green", GREEN)
+    blue, green = await rig.app("blue", BLUE), await rig.app("green", GREEN)
     rig.route((50, [blue]), (50, [green]), preview=[green])
     client = await rig.client()
 
     assert (await client.get(host=PREVIEW)).raw == SIGNED
     assert {(await client.get()).raw for _ in range(20)} == {
-        OK.removesuffix(b"ok"),
+        BLUE.removesuffix(b"blue"),
         GREEN.removesuffix(b"green"),
     }
 
@@ -257,9 +258,10 @@ async def test_a_revision_that_an_application_names_itself_is_dropped(rig: Rig) 
 
     host, preview = (await client.get()).raw, (await client.get(host=PREVIEW)).raw
 
-    assert host == b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\n"
+    assert host == b"HTTP/1.1 200 OK\r\nServer: x\r\nDate: x\r\nContent-Length: 2\r\n\r\n"
     assert preview == (
-        b"HTTP/1.1 200 OK\r\nServer: x\r\nX-Trafficmgr-Revision: r1\r\nContent-Length: 2\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nServer: x\r\nDate: x\r\nX-Trafficmgr-Revision: r1\r\n"
+        b"Content-Length: 2\r\n\r\n"
     )
 
 

@@ -3,15 +3,19 @@
 import asyncio
 import itertools
 import socket
+import time
 from contextlib import suppress
 
 import pytest
+from support.front_support import publish
 from support.proxy_support import OK, App, Client, Rig, read_head, read_message, until, with_proxy
 
 from trafficmgr.core.model import Publish, Via
 from trafficmgr.core.routing import Share, Table, Target
+from trafficmgr.core.traffic import HttpPolicy
 from trafficmgr.dataplane import client as client_module
 from trafficmgr.dataplane.routes import Upstream
+from trafficmgr.dataplane.upstream import Caller
 
 POST = b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -433,3 +437,20 @@ async def test_closing_gives_up_at_its_deadline(rig: Rig) -> None:
 
     assert await rig.server.closed(0.2) is False
     assert rig.is_settled()
+
+
+@with_proxy
+async def test_a_standstill_of_our_own_is_not_held_against_a_group(rig: Rig) -> None:
+    """The connection came about in time; that it did is noticed late, after the timer."""
+    publish(rig, "shop", ("shop.test",), [await rig.app("shop-1")], http=HttpPolicy(connect_s=0.2))
+    client = await rig.client()
+    dial = rig.server.pools.dial
+
+    def stalled(upstream: Upstream, caller: Caller) -> None:
+        dial(upstream, caller)
+        rig.server.pools.dial = dial  # type: ignore[method-assign]
+        asyncio.get_running_loop().call_soon(time.sleep, 0.6)
+
+    rig.server.pools.dial = stalled  # type: ignore[method-assign]
+
+    assert (await client.get()).status == 200

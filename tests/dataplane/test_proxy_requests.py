@@ -1,9 +1,14 @@
 """What the proxy makes of well-formed requests: routing, fields, framing, order."""
 
 import asyncio
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import pytest
+from support.front_support import publish, take_front
 from support.proxy_support import OK, Rig, read_head, read_message, until, with_proxy
+
+from trafficmgr.core.traffic import Front
 
 CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -108,15 +113,52 @@ async def test_response_fields_of_one_hop_end_here(rig: Rig) -> None:
     app = await rig.app(
         "shop-1",
         b"HTTP/1.1 200 Fine\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n"
-        b"Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 2\r\n\r\nok",
+        b"Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nDate: x\r\nContent-Length: 2\r\n\r\nok",
     )
     rig.route((100, [app]))
 
     answer = await (await rig.client()).get()
 
     assert answer.raw == (
-        b"HTTP/1.1 200 Fine\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 2\r\n\r\n"
+        b"HTTP/1.1 200 Fine\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nDate: x\r\n"
+        b"Content-Length: 2\r\n\r\n"
     )
+
+
+@with_proxy
+async def test_an_answer_without_a_date_gets_one(rig: Rig) -> None:
+    """Of an application and of the proxy itself (RFC 9110 section 6.6.1)."""
+    dated = await rig.app("shop-1", OK.replace(b"\r\n", b"\r\ndate: theirs\r\n", 1))
+    rig.route((100, [await rig.app("shop-2")]))
+    publish(rig, "dated", ("dated.test",), [dated])
+    client = await rig.client()
+    began = datetime.now(UTC).replace(microsecond=0)
+
+    ours, own = await client.get(), await client.get(host="nobody.test")
+    theirs = await client.get(host="dated.test")
+
+    for answer in (ours, own):
+        assert answer.raw.count(b"Date: ") == 1
+        assert began <= parsedate_to_datetime(answer.fields["date"]) <= datetime.now(UTC)
+    assert (theirs.fields["date"], theirs.raw.lower().count(b"date: ")) == ("theirs", 1)
+
+
+@with_proxy
+async def test_what_is_meant_for_tls_is_not_served_without(rig: Rig) -> None:
+    """RFC 9110 section 7.4; a trusted proxy may have ended the TLS."""
+    app = await rig.app("shop-1")
+    rig.route((100, [app]))
+    absolute = b"GET %b://shop.test/ HTTP/1.1\r\nHost: shop.test\r\n%b\r\n"
+    secure = b"X-Forwarded-Proto: https\r\n"
+    client = await rig.client()
+
+    plain = await client.ask(absolute % (b"http", b""))
+    strange = await client.ask(absolute % (b"HTTPS", secure))
+    take_front(rig, Front(trusted_proxies=("127.0.0.0/8",)))
+    trusted = await (await rig.client()).ask(absolute % (b"https", secure))
+
+    assert [plain.status, strange.status, trusted.status] == [200, 421, 200]
+    assert [request.start for request in app.requests] == ["GET / HTTP/1.1"] * 2
 
 
 @with_proxy
@@ -262,13 +304,13 @@ async def test_an_answer_to_head_has_no_body(rig: Rig, answer: bytes) -> None:
 @pytest.mark.parametrize("status", [204, 304])
 @with_proxy
 async def test_a_status_without_body_ends_at_its_head(rig: Rig, status: int) -> None:
-    app = await rig.app("shop-1", b"HTTP/1.1 %d X\r\nETag: a\r\n\r\n" % status)
+    app = await rig.app("shop-1", b"HTTP/1.1 %d X\r\nETag: a\r\nDate: x\r\n\r\n" % status)
     rig.route((100, [app]))
     client = await rig.client()
 
     for _ in range(3):
         answer = await client.ask(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n", has_body=False)
-        assert (answer.status, answer.fields) == (status, {"etag": "a"})
+        assert (answer.status, answer.fields) == (status, {"etag": "a", "date": "x"})
     assert app.connections == 1
 
 

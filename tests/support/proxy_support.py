@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import inspect
-import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -16,7 +15,8 @@ from trafficmgr.core.model import Publish, Tcp
 from trafficmgr.core.routing import Share, Table, Target, check
 from trafficmgr.dataplane.book import Book
 from trafficmgr.dataplane.proxy import HttpServer
-from trafficmgr.dataplane.routes import Tally, Upstream
+from trafficmgr.dataplane.routes import Upstream
+from trafficmgr.dataplane.tallies import Tally
 
 DEADLINE_S = 20.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -231,8 +231,7 @@ async def proxy_rig() -> AsyncIterator[Rig]:
     mishaps: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: mishaps.append(context))
     book = Book("test")
-    rand = random.Random(1).random  # noqa: S311  a seed, not a secret
-    server = HttpServer(book, rand=rand)
+    server = HttpServer(book)
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     await server.serve(sock, 128)

@@ -79,11 +79,19 @@ class Sight:
     def in_flight(self, state: EndpointState) -> dict[str, int]:
         """Return the requests under way by revision, in the workers that live."""
         under_way: dict[str, int] = {}
+        for revision, share in self._living(state):
+            under_way[revision] = under_way.get(revision, 0) + share.in_flight
+        return under_way
+
+    def waiting(self, state: EndpointState) -> int:
+        """Return the requests that wait for a release or for room, in the workers that live."""
+        return sum(share.waiting for _, share in self._living(state))
+
+    def _living(self, state: EndpointState) -> Iterator[tuple[str, ShareCounts]]:
         for slot in state.slots:
             counts = self.ledger.of(slot.start_id)
-            for revision, share in counts.endpoints.get(state.name, {}).items() if counts else ():
-                under_way[revision] = under_way.get(revision, 0) + share.in_flight
-        return under_way
+            if counts is not None:
+                yield from counts.endpoints.get(state.name, {}).items()
 
 
 class Metrics(Collector):
@@ -190,7 +198,13 @@ def _shares(sight: Sight) -> Iterator[Metric]:
     in_flight = GaugeMetricFamily(
         "trafficmgr_in_flight", "HTTP requests under way.", labels=BY_REVISION
     )
+    waiting = GaugeMetricFamily(
+        "trafficmgr_waiting",
+        "HTTP requests that wait, because the endpoint is held or for room at a group.",
+        labels=("endpoint",),
+    )
     for endpoint, state, counted in sight.endpoints():
+        waiting.add_metric((endpoint,), sight.waiting(state))
         weights = {share.revision: share.weight_pct for share in state.table.shares}
         served, under_way = sight.ledger.observed(endpoint), sight.in_flight(state)
         everybody = sum(served.values())
@@ -200,7 +214,7 @@ def _shares(sight: Sight) -> Iterator[Metric]:
             in_flight.add_metric(labels, under_way.get(revision, 0))
             if everybody:
                 observed.add_metric(labels, served.get(revision, 0) / everybody)
-    return iter((configured, observed, in_flight))
+    return iter((configured, observed, in_flight, waiting))
 
 
 def _groups(sight: Sight) -> Iterator[Metric]:

@@ -41,10 +41,12 @@ class Ledger:
         self._ended_well: set[str] = set()
 
     def hear(self, counts: Counts) -> None:
-        """Take a worker's newest counts."""
+        """Take a worker's newest counts; of endpoints that are absent it has said all before."""
         if counts.start_id in self._forgotten:
             return
-        self._newest.pop(counts.start_id, None)
+        before = self._newest.pop(counts.start_id, None)
+        if before is not None:
+            counts = counts.but(endpoints={**before.endpoints, **counts.endpoints})
         self._newest[counts.start_id] = counts
         if len(self._newest) > MOST_WORKERS:
             self._forget(next(iter(self._newest)))

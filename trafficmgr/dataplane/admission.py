@@ -1,6 +1,7 @@
 """Whether a request is let in, and to which endpoint: all that is settled before a group is chosen.
 
-In this order: 421 if the connection's certificate is not for the host (RFC 9110 section 7.4), 404
+In this order: 421 if the connection's certificate is not for the host, or the target says https and
+the connection is none (RFC 9110 section 7.4), 404
 if no endpoint has the host or the path, 308 if the endpoint wants https and this is not, 413 if the
 body is too large for the endpoint.
 """
@@ -32,6 +33,8 @@ def admit(client: "ClientConnection", request: Request) -> Route:
     server = client.server
     if client.names is not None and request.authority != client.covered:
         _check_covered(client, request.authority)
+    if request.is_https and not client.identity.is_secure(request):
+        raise Refusal(421, "the target says https, and this connection has no TLS")
     route = server.route_for(request.authority, request.target)
     policy = route.table.http
     is_redirected = policy.redirects_to_https and route.preview is None  # smoke asks without TLS

@@ -22,7 +22,8 @@ from collections.abc import Callable
 from trafficmgr.core.model import Affinity, Dial, Publish, Tcp
 from trafficmgr.core.routing import PREVIEW_PREFIX, TURNS, Share, Table, Zones
 from trafficmgr.dataplane import ejection
-from trafficmgr.dataplane.routes import Lane, Route, Seat, Tally, Upstream
+from trafficmgr.dataplane.routes import Lane, Route, Seat, Upstream
+from trafficmgr.dataplane.tallies import Tally
 from trafficmgr.dataplane.waiting import Gate, Line, Lines, Waiter
 from trafficmgr.wire import frames
 
@@ -125,14 +126,13 @@ class Book:
 
     def counts(self, now: float) -> frames.Counts:
         """Return everything counted since this worker started."""
-        return frames.Counts(
-            start_id=self.start_id,
-            at=now,
-            endpoints={
-                endpoint: {revision: tally.frozen() for revision, tally in tallies.items()}
-                for endpoint, tallies in self._tallies.items()
-            },
-        )
+        endpoints = {endpoint: self.counts_of(endpoint) for endpoint in self._tallies}
+        return frames.Counts(start_id=self.start_id, at=now, endpoints=endpoints)
+
+    def counts_of(self, endpoint: str) -> dict[str, frames.ShareCounts]:
+        """Return what was counted for an endpoint, by revision."""
+        tallies = self._tallies.get(endpoint, {})
+        return {revision: tally.frozen() for revision, tally in tallies.items()}
 
     def bye(self) -> frames.Bye:
         """Return the last frame; the worker must not answer anything after it was made."""
@@ -148,7 +148,9 @@ class Book:
         for share in _all_shares(table):
             for target in share.targets:
                 upstream = known.get(target.group)
-                assert upstream is None or _place(upstream.dial) == _place(target.dial), (  # noqa: S101  an invariant, stays on
+                if upstream is None or upstream.dial == target.dial:
+                    continue
+                assert _place(upstream.dial) == _place(target.dial), (  # noqa: S101  an invariant, stays on
                     f"{upstream} was at {upstream.dial} and is at {target.dial} now"
                 )
 
@@ -246,7 +248,11 @@ class Book:
                 self.by_host[host] = route
 
     def _tally(self, table: Table, revision: str) -> Tally:
-        return self._tallies.setdefault(table.endpoint, {}).setdefault(revision, Tally())
+        tallies = self._tallies.setdefault(table.endpoint, {})
+        tally = tallies.get(revision)
+        if tally is None:
+            tally = tallies[revision] = Tally()
+        return tally
 
     def _tell_clients_apart(self, table: Table) -> None:
         """With affinity, count by client for the revisions of the newest tables, and no others."""

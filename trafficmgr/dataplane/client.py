@@ -132,7 +132,9 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read requests; pass on the body of the one under way, start what can start."""
         if self._is_over:
-            self._drop(len(data))
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > LINGER_BYTES:
+                self.transport.abort()
             return
         self._taken_bytes += len(data)
         self.reader.feed(data)
@@ -194,8 +196,8 @@ class ClientConnection(asyncio.Protocol):
 
     def await_answer(self) -> None:
         """Give the group its time to answer: the request is with it, or is going there."""
-        assert self.route is not None  # noqa: S101  set with every exchange
-        self.deadline = self.server.now() + self.route.table.http.response_head_s
+        if self.route is not None:
+            self.deadline = self.server.now() + self.route.table.http.response_head_s
 
     def on_reply(self, status: int) -> None:
         """Note that the answer has begun: it may take as long as it likes, if it goes on."""
@@ -240,11 +242,7 @@ class ClientConnection(asyncio.Protocol):
     def answer(self, request: Request, status: int, text: str, also: bytes = b"") -> None:
         """Answer the oldest request in the group's stead; `also` are more field lines."""
         is_last = not (request.is_complete and self.may_live_on(request))
-        answer = own_response(status, text, is_head=request.is_head, is_last=is_last)
-        if also:
-            answer = answer.replace(b"\r\n", b"\r\n" + also, 1)
-        self._write(answer)
-        self.status = status
+        self._tell(status, text, is_last=is_last, also=also)
         self.on_done(is_last=is_last)
 
     def break_off(self) -> None:
@@ -270,9 +268,8 @@ class ClientConnection(asyncio.Protocol):
 
     def take_sent_bytes(self) -> int:
         """Return what was sent since this was asked last."""
-        sent_bytes = self.sent_bytes - self._logged_bytes
-        self._logged_bytes = self.sent_bytes
-        return sent_bytes
+        before, self._logged_bytes = self._logged_bytes, self.sent_bytes
+        return self.sent_bytes - before
 
     @property
     def is_idle(self) -> bool:
@@ -357,8 +354,7 @@ class ClientConnection(asyncio.Protocol):
         exchange.expire()
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._write(own_response(refusal.status, refusal.text, is_head=False, is_last=True))
-        self.status = refusal.status
+        self._tell(refusal.status, refusal.text)
         self.route = None
         if self.server.access_log is not None:
             self.begun_at = monotonic()
@@ -368,12 +364,17 @@ class ClientConnection(asyncio.Protocol):
     def _turn_away(self, *, is_crowd: bool) -> None:
         """Answer before anything was asked; in a crowd nobody waits until it was read."""
         self.server.turned_away += 1
-        self._write(own_response(503, "too many connections", is_head=False, is_last=True))
+        self._tell(503, "too many connections")
         self._close(is_read_out=is_crowd)
 
-    def _write(self, data: bytes) -> None:
-        self.sent_bytes += len(data)
-        self.transport.write(data)
+    def _tell(self, status: int, text: str, *, is_last: bool = True, also: bytes = b"") -> None:
+        queue = self.reader.queue
+        is_head = bool(queue) and queue[0].is_head
+        also += self.server.date_line()
+        answer = own_response(status, text, is_head=is_head, is_last=is_last, also=also)
+        self.sent_bytes += len(answer)
+        self.transport.write(answer)
+        self.status = status
 
     def _close(self, *, is_read_out: bool) -> None:
         """Close after what was written; `is_read_out` says that the client has sent no more."""
@@ -388,11 +389,6 @@ class ClientConnection(asyncio.Protocol):
         else:
             transport.write_eof()
             self.on_congestion()
-
-    def _drop(self, size_bytes: int) -> None:
-        self._dropped_bytes += size_bytes
-        if self._dropped_bytes > LINGER_BYTES:
-            self.transport.abort()
 
     def _log(self, request: Request | None, exchange: Exchange | None, reason: str = "") -> None:
         log = self.server.access_log

@@ -15,9 +15,11 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from trafficmgr.dataplane import ejection
+from trafficmgr.dataplane.identity import via
 from trafficmgr.dataplane.marks import with_cookie
 from trafficmgr.dataplane.placement import Placement
-from trafficmgr.dataplane.routes import ANSWERED_5XX, Route, Upstream
+from trafficmgr.dataplane.routes import Route, Upstream
+from trafficmgr.dataplane.tallies import ANSWERED_5XX
 from trafficmgr.dataplane.upstream import FRESH_S, UpstreamConnection
 from trafficmgr.wire.http import CHUNKED, LAST_CHUNK, UNTIL_CLOSE, Refusal, chunk
 from trafficmgr.wire.http_request import Request
@@ -235,7 +237,12 @@ class Exchange(Placement):
         is_delimited = not request.is_http10 or reader.body not in {CHUNKED, UNTIL_CLOSE}
         self._is_last = not (request.is_complete and is_delimited and client.may_live_on(request))
         client.on_reply(reader.status)
-        head = reader.head(request, is_last=self._is_last, also=self.route.signature)
+        also = self.route.signature
+        if not reader.is_dated:
+            also += client.server.date_line()
+        if client.server.front.has_via:
+            also += via(is_http10=reader.is_http10)
+        head = reader.head(request, is_last=self._is_last, also=also)
         return [with_cookie(b"".join(head), self._cookie)] if self._cookie else head
 
     def _finish(self, connection: UpstreamConnection) -> None:

@@ -156,10 +156,7 @@ class Identity:
             if names is not None:
                 names.number = self._number = number = names.number + 1
                 lines = b"%b%x\r\n" % (lines, number)
-        if self._has_via:
-            version = b"1.0" if request.is_http10 else b"1.1"
-            lines = b"%bVia: %b %b\r\n" % (lines, version, _PSEUDONYM)
-        return lines
+        return lines + via(is_http10=request.is_http10) if self._has_via else lines
 
     def _learn(self, authority: bytes) -> None:
         """Make the lines for a host when the peer is the client, up to the request's number."""
@@ -222,6 +219,11 @@ class Identity:
         """Return what we know of this hop in the words of RFC 7239 section 4."""
         node = f'"[{self._peer}]"' if ":" in self._peer else self._peer
         return b'for=%b;host="%b";proto=%b' % (node.encode(), authority, self._scheme)
+
+
+def via(*, is_http10: bool) -> bytes:
+    """Return the field line that says that a message of HTTP/1.0 or 1.1 came through here (18)."""
+    return b"Via: %b %b\r\n" % (b"1.0" if is_http10 else b"1.1", _PSEUDONYM)
 
 
 def bare(address: str) -> str:

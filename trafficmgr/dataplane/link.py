@@ -22,13 +22,13 @@ RETRY_MAX_S = 0.5
 UNREAD_LIMIT_BYTES = 1024 * 1024
 """What may wait for a controller that has stopped reading; beyond it nothing is queued."""
 
-SLICE_S = 0.005
+SLICE_S = 0.001
 """How long tables are applied in one go; requests wait meanwhile."""
 
 _PATH_LIMIT = 107
 """sun_path holds 108 bytes with the final NUL (unix(7))."""
 
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024
 
 
 class Link:
@@ -47,6 +47,7 @@ class Link:
         self.informed = asyncio.Event()
         self._is_ended = False
         self._acknowledged: dict[str, frames.Applied] = {}
+        self._reported: dict[str, dict[str, frames.ShareCounts]] = {}
 
     @property
     def is_up(self) -> bool:
@@ -80,9 +81,23 @@ class Link:
                 self._acknowledged[endpoint] = applied
 
     def report(self) -> None:
-        """Send the counts; if the controller does not read, the next ones hold them too."""
-        if self._writer is not None:
-            self._send(self._book.counts(time.clock_gettime(time.CLOCK_BOOTTIME)))
+        """Send what changed of the counts; what the controller does not read is sent again."""
+        if self._writer is None:
+            return
+        counts = self._book.counts(time.clock_gettime(time.CLOCK_BOOTTIME))
+        known = self._reported
+        news = {name: now for name, now in counts.endpoints.items() if now != known.get(name)}
+        if self._send(counts.but(endpoints=news)):
+            known |= news
+
+    def _report_of(self, endpoint: str) -> None:
+        """Send what was counted for an endpoint, if there is anything new."""
+        counted = self._book.counts_of(endpoint)
+        if counted != self._reported.get(endpoint, {}):
+            at = time.clock_gettime(time.CLOCK_BOOTTIME)
+            news = {endpoint: counted}
+            if self._send(frames.Counts(start_id=self._book.start_id, at=at, endpoints=news)):
+                self._reported[endpoint] = counted
 
     async def bye(self, deadline_s: float) -> None:
         """Send the last frame, and wait for at most so many seconds until it is on its way."""
@@ -105,6 +120,7 @@ class Link:
         """Speak with one controller until the connection ends."""
         self._writer = writer
         self._acknowledged.clear()
+        self._reported.clear()
         note("link_up")
         reason = "closed"
         try:
@@ -143,16 +159,11 @@ class Link:
             await self._obey_all(decoder.feed(data))
 
     async def _obey_all(self, sent: list[frames.Frame]) -> None:
-        """Apply what came at once, in slices that delay no request by more than a few milliseconds.
-
-        What was counted goes out before the first table of a slice, so that the controller can tell
-        what was served with which weights; within a slice nobody is served.
-        """
+        """Apply what came at once, in slices that delay no request for long."""
         until = 0.0
         for frame in sent:
             if time.monotonic() > until:
                 await asyncio.sleep(0)
-                self.report()
                 until = time.monotonic() + SLICE_S
             self._apply(frame)
 
@@ -167,7 +178,12 @@ class Link:
                 raise frames.ProtocolError(f"a {type(frame).__name__} from the controller")
 
     def _take(self, table: Table) -> None:
-        """Serve a table and acknowledge what is served now, also if it was known before."""
+        """Serve a table and acknowledge what is served now, also if it was known before.
+
+        What was counted before goes out first, so that the controller can tell what was served with
+        which weights.
+        """
+        self._report_of(table.endpoint)
         try:
             if self._book.apply(check(table)):
                 note("table_applied", endpoint=table.endpoint, generation=table.generation)

@@ -21,7 +21,8 @@ from trafficmgr.core.routing import point_at, point_of
 from trafficmgr.core.traffic import PinTo
 from trafficmgr.dataplane import balance
 from trafficmgr.dataplane.marks import Marks, bucket_at, new_client
-from trafficmgr.dataplane.routes import Route, Tally, Upstream
+from trafficmgr.dataplane.routes import Route, Upstream
+from trafficmgr.dataplane.tallies import Tally
 from trafficmgr.dataplane.waiting import Gate, Line
 from trafficmgr.wire.http_request import Request
 

@@ -13,7 +13,8 @@ import asyncio
 import functools
 import socket
 from collections.abc import Callable
-from time import monotonic
+from email.utils import formatdate
+from time import CLOCK_REALTIME, clock_gettime, monotonic
 from typing import cast
 
 from trafficmgr.core.routing import Zones
@@ -69,9 +70,8 @@ class HttpServer:
         is_closing: No request follows the ones under way.
     """
 
-    def __init__(self, book: Book, *, rand: Callable[[], float]) -> None:
+    def __init__(self, book: Book) -> None:
         self.book = book
-        self.rand = rand
         self.pools = Pools()
         self.now = asyncio.get_running_loop().time
         self.connections: set[ClientConnection] = set()
@@ -87,6 +87,8 @@ class HttpServer:
         self._certificates = Certificates()
         self._request_names = RequestNames()
         self._trust = Trust()
+        self._date_line = b""
+        self._dated_until = 0.0
         self.front = Front()
         self._take_front(book.zones)
         book.on_zones.append(self._take_front)
@@ -212,6 +214,15 @@ class HttpServer:
         port = b"" if self._https_port == _HTTPS_PORT else b":%d" % self._https_port
         path = target if target.startswith(b"/") else b"/"
         return b"https://%b%b%b" % (host_of(authority).encode(), port, path)
+
+    def date_line(self) -> bytes:
+        """Return the Date field line of an answer that has none; it is made once a second (20)."""
+        now = self.now()
+        if now >= self._dated_until:
+            seconds = clock_gettime(CLOCK_REALTIME)
+            self._date_line = b"Date: %b\r\n" % formatdate(seconds, usegmt=True).encode()
+            self._dated_until = now + 1 - seconds % 1
+        return self._date_line
 
     def join(self, client: ClientConnection, group: asyncio.Transport, upstream: Upstream) -> None:
         """Make a tunnel of a client's and a group's connection."""

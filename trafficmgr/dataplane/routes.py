@@ -10,121 +10,20 @@ the same weights, or with other groups, changes nothing of whose turn it is.
 Choosing is a few steps over plain integers: nothing here logs, waits or allocates per client.
 """
 
-from bisect import bisect_left
-
 from trafficmgr.core.model import Affinity, Dial
 from trafficmgr.core.routing import Share, Table, pick
 from trafficmgr.core.traffic import Balance, HttpPolicy, PinTo
 from trafficmgr.dataplane import balance
 from trafficmgr.dataplane.budget import Budget
 from trafficmgr.dataplane.marks import Marks
+from trafficmgr.dataplane.tallies import Tally
 from trafficmgr.dataplane.waiting import Gate, Line
-from trafficmgr.wire import frames
 from trafficmgr.wire.http_response import signature
 
 UNLIMITED = 1 << 60
 """Requests that a group may have where nothing says how many."""
 
 _USUAL = HttpPolicy()
-
-ANSWERED_5XX = "5xx"
-"""The reason of a failure that the application answered itself."""
-
-
-class Tally:
-    """Cumulative counts of one revision of one endpoint; plain integers (DESIGN 7).
-
-    `preview` counts the clients of `preview.<host>` in the same way (None: there were none).
-    `clients` and `failing` are finished and failed requests by client bucket (None: clients are
-    not told apart). `waiting` is who waits now.
-    """
-
-    __slots__ = (
-        "clients",
-        "dns",
-        "durations",
-        "durations_s",
-        "ejected",
-        "errors_5xx",
-        "failing",
-        "failures",
-        "in_flight",
-        "moved",
-        "preview",
-        "repeated",
-        "requests",
-        "spilled",
-        "waiting",
-    )
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.errors_5xx = 0
-        self.failures: dict[str, int] = {}
-        self.dns = 0
-        self.spilled = 0
-        self.in_flight = 0
-        self.moved = 0
-        self.ejected = 0
-        self.repeated = 0
-        self.waiting = 0
-        self.durations = [0] * (len(frames.DURATION_BOUNDS_S) + 1)
-        self.durations_s = 0.0
-        self.preview: Tally | None = None
-        self.clients: dict[int, int] | None = None
-        self.failing: dict[int, int] = {}
-
-    def of_preview(self) -> "Tally":
-        """Return where the clients of a preview are counted."""
-        if self.preview is None:
-            self.preview = Tally()
-        return self.preview
-
-    def answered(self, after_s: float) -> None:
-        """Count an answer by how long it took to begin."""
-        self.durations[bisect_left(frames.DURATION_BOUNDS_S, after_s)] += 1
-        self.durations_s += after_s
-
-    def fail(self, reason: str) -> None:
-        """Count a request that ended badly, by what went wrong first."""
-        if reason == ANSWERED_5XX:
-            self.errors_5xx += 1
-        else:
-            self.failures[reason] = self.failures.get(reason, 0) + 1
-
-    def tell_apart(self, *, is_wanted: bool) -> None:
-        """Count finished requests by client bucket from now on, or forget that they were."""
-        if not is_wanted:
-            self.clients, self.failing = None, {}
-        elif self.clients is None:
-            self.clients = {}
-
-    def finish_for(self, bucket: int, *, is_failed: bool) -> None:
-        """Count a finished request of a client by its bucket."""
-        if self.clients is not None:
-            self.clients[bucket] = self.clients.get(bucket, 0) + 1
-            if is_failed:
-                self.failing[bucket] = self.failing.get(bucket, 0) + 1
-
-    def frozen(self) -> frames.ShareCounts:
-        """Return the counts as they are reported."""
-        return frames.ShareCounts(
-            requests=self.requests,
-            errors_5xx=self.errors_5xx,
-            failures=dict(self.failures),
-            dns=self.dns,
-            spilled=self.spilled,
-            in_flight=self.in_flight,
-            moved=self.moved,
-            ejected=self.ejected,
-            repeated=self.repeated,
-            waiting=self.waiting,
-            durations=tuple(self.durations) if any(self.durations) else (),
-            durations_s=self.durations_s,
-            preview=self.preview.requests + self.preview.dns if self.preview else 0,
-            clients=dict(self.clients or ()),
-            failing=dict(self.failing),
-        )
 
 
 class Upstream:

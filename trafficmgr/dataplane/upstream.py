@@ -33,6 +33,9 @@ FRESH_S = 1.0
 The shortest keep-alive time-outs in the wild are 2 s (gunicorn) and 5 s (node, uvicorn).
 """
 
+LATE_S = 0.1
+"""A timer that is later than this was late because this process, or the machine, stood still."""
+
 _OUR_OWN_LACK = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 )
@@ -224,8 +227,7 @@ class Pools:
 
     async def _dial(self, upstream: Upstream, caller: Caller) -> None:
         try:
-            async with asyncio.timeout(upstream.http.connect_s):
-                connection = await self._connect(upstream)
+            connection = await self._connected(upstream)
         except (OSError, TimeoutError, NotImplementedError) as error:
             if getattr(error, "errno", None) not in _OUR_OWN_LACK:
                 now = self._loop.time()
@@ -234,6 +236,27 @@ class Pools:
             caller.on_refused(upstream)
         else:
             caller.on_connected(connection)
+
+    async def _connected(self, upstream: Upstream) -> UpstreamConnection:
+        """Return a new connection, if it comes about in time.
+
+        That we looked late, because this process stood still, says nothing about the group: then it
+        is dialled once more.
+
+        Raises:
+            OSError: As `_connect` does.
+            TimeoutError: Nobody answered in time.
+        """
+        within_s = upstream.http.connect_s
+        due = self._loop.time() + within_s
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._connect(upstream)
+        except TimeoutError:
+            if self._loop.time() < due + LATE_S:
+                raise
+        async with asyncio.timeout(within_s):
+            return await self._connect(upstream)
 
     async def _connect(self, upstream: Upstream) -> UpstreamConnection:
         """Return a new connection.

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from trafficmgr.dataplane.routes import Tally
+    from trafficmgr.dataplane.tallies import Tally
 
 PASSING = 64
 """Requests of one gate under way at a time after it opened. Below the accept queue of about every

@@ -116,7 +116,7 @@ class Worker:
         draw = random.SystemRandom().getrandbits(64)  # workers must not draw in step
         self._rand = random.Random(draw).random  # noqa: S311  shares, not secrets
         self.dns = DnsServer(self.book, rand=self._rand, clock=_boottime)
-        self.http = HttpServer(self.book, rand=self._rand)
+        self.http = HttpServer(self.book)
         self._link = Link(self.book, path=settings.link, slot=settings.slot)
 
     async def run(self) -> None:

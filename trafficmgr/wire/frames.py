@@ -15,7 +15,7 @@ from trafficmgr.core.evidence import BOUNDS_S
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.routing import Table, Zones
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of this page. A worker of another version is replaced, never guessed at."""
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
@@ -117,7 +117,11 @@ class ShareCounts(Noun):
 
 
 class Counts(Noun, tag="counts"):
-    """Cumulative counts of a worker: endpoint -> revision -> counts; revision "" is no target."""
+    """Cumulative counts of a worker: endpoint -> revision -> counts; revision "" is no target.
+
+    An endpoint that is absent has the counts of the last frame of this connection that has it: of a
+    thousand endpoints most rest at any time.
+    """
 
     start_id: str
     at: float

@@ -61,6 +61,7 @@ class Request:
         body: Length in bytes, or CHUNKED.
         body_bytes: Bytes of a body in chunks that were announced so far.
         is_head: The response has no body whatever its fields say (21).
+        is_https: Its target says that it is meant for a connection with TLS.
         upgrade: The protocol that the client would like to switch to; empty is none.
         max_body_bytes: How large the body may be, see `limit_body`; None is any size.
         keeps_alive: The client would send another request on this connection.
@@ -74,6 +75,7 @@ class Request:
         "is_complete",
         "is_head",
         "is_http10",
+        "is_https",
         "keeps_alive",
         "lines",
         "max_body_bytes",
@@ -96,6 +98,7 @@ class Request:
         self.upgrade = b""
         self.is_head = method == b"HEAD"
         self.is_http10 = False
+        self.is_https = False
         self.is_complete = False
         self.keeps_alive = True
 
@@ -283,8 +286,9 @@ class RequestReader:
         fields, special = sorted_out(data[line_end - 1 : end - 2], REQUEST_SPECIAL)
         is_http10 = version == b"0"
         host, connection = special.pop(b"host", None), special.pop(b"connection", None)
-        authority, target = place_of(method, target, host, is_http10=is_http10)
+        authority, target, is_https = place_of(method, target, host, is_http10=is_http10)
         request = Request(method, target, authority, fields)
+        request.is_https = is_https
         self._is_plain = not special
         if is_http10:
             request.is_http10 = True

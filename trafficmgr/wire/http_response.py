@@ -61,6 +61,7 @@ class ResponseReader:
         body: Length in bytes, CHUNKED or UNTIL_CLOSE; None when there can't be a body.
         pieces: Body bytes not passed on yet.
         interim: Whole heads of 1xx responses not passed on yet (22).
+        is_http10: It is of HTTP/1.0.
         is_begun: At least one byte of an answer arrived.
         is_reusable: The connection may carry another request once `is_complete`.
         rest: After 101: the first bytes of the other protocol.
@@ -80,6 +81,7 @@ class ResponseReader:
         "interim",
         "is_begun",
         "is_complete",
+        "is_http10",
         "is_reusable",
         "pieces",
         "rest",
@@ -111,6 +113,7 @@ class ResponseReader:
         self.body: int | None = None
         self.rest = b""
         self.is_begun = False
+        self.is_http10 = False
         self.is_complete = False
         self.is_reusable = False
 
@@ -147,8 +150,8 @@ class ResponseReader:
     @property
     def is_dated(self) -> bool:
         """Whether the response has a Date; if it has none, the proxy has to add it (20)."""
-        kept = b"".join(self._kept)
-        return b"\nDate:" in kept or _DATE.search(kept) is not None
+        first = self._kept[0]
+        return b"\nDate:" in first or _DATE.search(b"".join(self._kept)) is not None
 
     def head(self, request: Request, *, is_last: bool, also: bytes = b"") -> list[bytes]:
         """Return the head of the final response as it goes to the client, in pieces.
@@ -257,7 +260,8 @@ class ResponseReader:
             self._take_interim(status, special, options, end - head.start())
             return
         self.is_reusable = b"close" not in options and (version == b"1" or b"keep-alive" in options)
-        self._frame(status, special, is_http10=version == b"0")
+        self.is_http10 = version == b"0"
+        self._frame(status, special, is_http10=self.is_http10)
         self.status = status
 
     def _take_interim(

@@ -25,7 +25,7 @@ _METHODS = IDEMPOTENT | frozenset(
 )
 """IANA's registry without CONNECT and PRI, and five that are in use without being in it."""
 
-_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)")
+_ABSOLUTE = re.compile(rb"(?i:http(s?))://([^/?]*+)(.*+)")
 _CODINGS = re.compile(rb"(?:%b++[ \t]*+,[ \t]*+)++chunked" % TOKEN, re.IGNORECASE)
 _MAX_FORWARDS = re.compile(rb"\n(?i:max-forwards):[ \t]*+([^\r]*+)\r")
 
@@ -40,8 +40,8 @@ def check_method(method: bytes) -> None:
 
 def place_of(
     method: bytes, target: bytes, host: bytes | None, *, is_http10: bool
-) -> tuple[bytes, bytes]:
-    """Return the authority that a request is for, and the target to pass on (13 to 16)."""
+) -> tuple[bytes, bytes, bool]:
+    """Return authority, target to pass on, and whether it says https, of a request (13 to 16)."""
     if host is None:
         if not is_http10:
             raise Refusal(400, "the request has no Host field")
@@ -49,16 +49,16 @@ def place_of(
     elif b", " in host:
         raise Refusal(400, "the request has more than one Host field, or a malformed one")
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
-        return host, target
+        return host, target, False
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None:
         raise Refusal(400, "the request target is malformed")
     if host:
         host_of(host)  # it is replaced, but a malformed one is refused all the same
-    path = absolute[2]
+    path = absolute[3]
     if not path and method == b"OPTIONS":
         path = b"*"
-    return absolute[1], path if path[:1] in {b"/", b"*"} else b"/" + path
+    return absolute[2], path if path[:1] in {b"/", b"*"} else b"/" + path, bool(absolute[1])
 
 
 def body_of(special: Special, *, is_http10: bool) -> int:
