@@ -151,7 +151,7 @@ class ResponseReader:
     def is_dated(self) -> bool:
         """Whether the response has a Date; if it has none, the proxy has to add it (20)."""
         first = self._kept[0]
-        return b"\nDate:" in first or _DATE.search(b"".join(self._kept)) is not None
+        return first.find(b"\nDate:") > 0 or _DATE.search(b"".join(self._kept)) is not None
 
     def head(self, request: Request, *, is_last: bool, also: bytes = b"") -> list[bytes]:
         """Return the head of the final response as it goes to the client, in pieces.
