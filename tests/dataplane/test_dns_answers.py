@@ -2,6 +2,7 @@
 
 import collections
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.rcode
@@ -372,6 +373,33 @@ def test_a_new_version_of_edns_is_badvers_without_an_answer() -> None:
 
         assert reply.rcode() == dns.rcode.BADVERS
         assert (reply.edns, reply.answer) == (0, [])
+
+
+@pytest.mark.parametrize("subnet", ["192.0.2.0/24", "2001:db8::/56", "0.0.0.0/0"])
+def test_a_client_subnet_comes_back_with_a_scope_for_everybody(subnet: str) -> None:
+    """It depends on no client, and a resolver may give it to all (RFC 7871 section 7.2.1)."""
+    ask = asker(answers(book(table(shares=ONE))))
+    address, _, bits = subnet.partition("/")
+    sent = dns.edns.ECSOption(address, int(bits))
+
+    for _ in range(2):  # decided, and from the cache
+        (found,) = ask("shop.apps.test", edns=0, options=[sent]).options
+        assert isinstance(found, dns.edns.ECSOption)
+        assert (found.address, found.srclen, found.scopelen) == (sent.address, sent.srclen, 0)
+    assert ask("shop.apps.test", edns=0).options == ()
+
+
+def test_how_long_a_connection_is_kept_is_said_over_tcp_only() -> None:
+    source = answers(book(table(shares=ONE)))
+    keepalive = dns.edns.GenericOption(dns.edns.OptionType.make(11), b"")
+    query = dns.message.make_query("shop.apps.test", "A", options=[keepalive]).to_wire()
+
+    for _ in range(2):
+        over_tcp = dns.message.from_wire(source.answer(query, over_tcp=True) or b"")
+        over_udp = dns.message.from_wire(source.answer(query) or b"")
+
+        assert [(o.otype, o.to_wire()) for o in over_tcp.options] == [(11, b"\0\x64")]
+        assert over_udp.options == ()
 
 
 def test_what_is_too_large_for_udp_says_so_and_is_whole_over_tcp() -> None:

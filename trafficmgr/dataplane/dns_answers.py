@@ -3,7 +3,7 @@
 A query is taken apart in two, and each half is looked up: *what* it asks (name, type, class) leads
 to a `Plan`, *how* it asks (flags and EDNS) to a `Manner`. Both caches hold only what was found in
 full before, so that two dictionary look-ups, a draw and a join of bytes are the whole hot path
-(DESIGN 7). Whatever is not in them goes through `wire.dns.read` and is decided at leisure.
+(DESIGN 7). Whatever is not in them goes through `wire.dns_query` and is decided at leisure.
 
 Plans die with the tables and zones that they were made from: `Book` says when those change. An
 answer that carries a group's address is noted on the `Upstream` in the same synchronous step that
@@ -15,6 +15,7 @@ from typing import Protocol, cast
 
 from trafficmgr.core.model import Publish, Tcp
 from trafficmgr.core.routing import Zones
+from trafficmgr.dataplane import dns_tcp
 from trafficmgr.dataplane.book import Book
 from trafficmgr.dataplane.dns_zones import (
     ANY,
@@ -26,7 +27,9 @@ from trafficmgr.dataplane.dns_zones import (
     advertised,
 )
 from trafficmgr.dataplane.routes import Lane, Route, Upstream
-from trafficmgr.wire import dns
+from trafficmgr.wire import dns, dns_query
+from trafficmgr.wire.dns_answer import Answer
+from trafficmgr.wire.dns_query import Manner, Query, QueryError
 
 MAX_PLANS = 20_000
 """Some MiB. Only names that exist get in, but of these each type may be asked for."""
@@ -35,10 +38,14 @@ MAX_MANNERS = 1_000
 """Clients know a few dozen; beyond are random cookies, and forgetting all is as good as any."""
 
 
+KEEPALIVE = dns_query.keepalive(dns_tcp.IDLE_S)
+"""How long an idle connection is kept, as clients may ask (RFC 7828)."""
+
+
 class Plan(Protocol):
     """Where the answer to one question comes from."""
 
-    def next(self) -> dns.Answer:
+    def next(self) -> Answer:
         """Return the answer for one more client."""
 
 
@@ -47,10 +54,10 @@ class Fixed:
 
     __slots__ = ("_answer",)
 
-    def __init__(self, answer: dns.Answer) -> None:
+    def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
-    def next(self) -> dns.Answer:
+    def next(self) -> Answer:
         """Return the answer."""
         return self._answer
 
@@ -60,11 +67,11 @@ class Rotating:
 
     __slots__ = ("_answers", "_turn")
 
-    def __init__(self, answers: tuple[dns.Answer, ...]) -> None:
+    def __init__(self, answers: tuple[Answer, ...]) -> None:
         self._answers = answers
         self._turn = 0
 
-    def next(self) -> dns.Answer:
+    def next(self) -> Answer:
         """Return the next in turn."""
         self._turn = turn = (self._turn + 1) % len(self._answers)
         return self._answers[turn]
@@ -78,7 +85,7 @@ class Weighted:
     def __init__(
         self,
         route: Route,
-        answers: dict[Upstream, dns.Answer],
+        answers: dict[Upstream, Answer],
         *,
         rand: Callable[[], float],
         clock: Callable[[], float],
@@ -90,7 +97,7 @@ class Weighted:
         self._clock = clock
         self._loop_time = loop_time
 
-    def next(self) -> dns.Answer:
+    def next(self) -> Answer:
         """Choose a group and note that it was answered."""
         upstream = self._route.choose(self._rand(), self._loop_time())
         if upstream is None:
@@ -123,7 +130,7 @@ class Answers:
         self._clock = clock
         self._loop_time = loop_time
         self._plans: dict[bytes, Plan] = {}
-        self._manners: dict[bytes, dns.Manner] = {}
+        self._manners: dict[bytes, Manner] = {}
         self._names: Names | None = None
         self._named: dict[str, tuple[tuple[str, ...], bool]] = {}
         book.on_table.append(self._table_changed)
@@ -141,29 +148,41 @@ class Answers:
             manner = self._manners.get(packet[2:12] + packet[end:])
             if manner is not None:
                 limit = dns.MAX_TCP_BYTES if over_tcp else manner.limit_bytes
-                return plan.next().reply(packet, end, manner.variant, limit)
+                return plan.next().reply(packet, end, manner, limit)
         return self._read_and_answer(packet, over_tcp=over_tcp)
 
     def _read_and_answer(self, packet: bytes, *, over_tcp: bool) -> bytes | None:
         try:
-            query = dns.read(packet)
-        except dns.QueryError as bad:
+            query = dns_query.read(packet)
+        except QueryError as bad:
             return bad.reply
-        manner = query.manner
-        if manner.is_bad_version:
-            answer = BADVERS
+        if query.manner.is_bad_version:
+            manner, answer = query.manner, BADVERS
+        elif not query.name:
+            return dns_query.refusal(packet, dns.FORMERR)  # cookies are not given out
         else:
-            self._remember_manner(packet[2:12] + packet[query.end :], manner)
+            manner = self._manner(packet, query, over_tcp=over_tcp)
             answer = self._plan(packet, query).next()
         limit = dns.MAX_TCP_BYTES if over_tcp else manner.limit_bytes
-        return answer.reply(packet, query.end, manner.variant, limit)
+        return answer.reply(packet, query.end, manner, limit)
 
-    def _remember_manner(self, shape: bytes, manner: dns.Manner) -> None:
-        if len(self._manners) >= MAX_MANNERS:
-            self._manners.clear()
-        self._manners[shape] = manner
+    def _manner(self, packet: bytes, query: Query, *, over_tcp: bool) -> Manner:
+        """Return how the reply looks, with its options, and keep it for queries that are alike."""
+        options, manner = query.manner.options, query.manner
+        told = b""
+        if options.subnet is not None:
+            told += options.subnet.option(0)  # everybody gets the same
+        if options.wants_keepalive and over_tcp:
+            told += KEEPALIVE
+        if told:
+            manner = manner.with_options(told)
+        if not options.wants_keepalive:
+            if len(self._manners) >= MAX_MANNERS:
+                self._manners.clear()
+            self._manners[packet[2:12] + packet[query.end :]] = manner
+        return manner
 
-    def _plan(self, packet: bytes, query: dns.Query) -> Plan:
+    def _plan(self, packet: bytes, query: Query) -> Plan:
         """Return the plan for a question, and keep it if the name exists."""
         key = query.name + packet[query.end - 4 : query.end]
         plan = self._plans.get(key)
@@ -175,7 +194,7 @@ class Answers:
                 self._plans[key] = plan
         return plan
 
-    def _decide(self, query: dns.Query) -> Plan:
+    def _decide(self, query: Query) -> Plan:
         names = self._existing()
         zone = names.authority(query.name)
         if zone is None or query.qclass not in (dns.CLASS_IN, dns.CLASS_ANY):
@@ -243,8 +262,8 @@ class Answers:
         self._names = None
 
 
-def _of_address(ttl_s: int, address: str) -> dns.Answer:
-    return dns.Answer(answers=(dns.address_record(dns.ASKED, ttl_s, address),))
+def _of_address(ttl_s: int, address: str) -> Answer:
+    return Answer(answers=(dns.address_record(dns.ASKED, ttl_s, address),))
 
 
 def _only_of(route: Route, qtype: int) -> Route:

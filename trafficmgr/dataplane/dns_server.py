@@ -14,7 +14,7 @@ from trafficmgr.dataplane.book import Book
 from trafficmgr.dataplane.dns_answers import Answers
 from trafficmgr.dataplane.dns_tcp import TcpConnections
 from trafficmgr.dataplane.dns_udp import UdpSocket
-from trafficmgr.wire import dns
+from trafficmgr.wire import dns, dns_query
 
 
 class DnsServer:
@@ -71,7 +71,7 @@ class DnsServer:
         except Exception as error:  # noqa: BLE001  the worker serves on, the sweep reports it
             self.surprises += 1
             self.last_surprise = error
-            return dns.refusal(packet, dns.SERVFAIL)
+            return dns_query.refusal(packet, dns.SERVFAIL)
 
     def close(self) -> None:
         """Answer nothing more. Our copies of the sockets are closed; the slot keeps its own."""

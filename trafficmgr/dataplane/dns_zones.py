@@ -1,6 +1,6 @@
 """The zones of a worker, compiled: which name belongs where, and the answers that never vary.
 
-A name is in wire format and lower case, as `wire.dns.read` gives it. What exists in a zone is its
+A name is in wire format and lower case, as `wire.dns_query` gives it. What exists in a zone is its
 apex, its name servers, the hosts of all tables, and every name between one of these and the apex
 (an empty non-terminal: NODATA, never NXDOMAIN, RFC 8020).
 
@@ -12,11 +12,12 @@ from collections.abc import Iterable
 
 from trafficmgr.core.routing import Zone, Zones
 from trafficmgr.wire import dns
+from trafficmgr.wire.dns_answer import Answer
 
-REFUSED = dns.Answer(dns.REFUSED, is_authoritative=False)
-BADVERS = dns.Answer(dns.BADVERS, is_authoritative=False)
-ANY = dns.Answer(answers=(dns.hinfo_record(),))
-SERVFAIL = dns.Answer(dns.SERVFAIL, is_authoritative=False)
+REFUSED = Answer(dns.REFUSED, is_authoritative=False)
+BADVERS = Answer(dns.BADVERS, is_authoritative=False)
+ANY = Answer(answers=(dns.hinfo_record(),))
+SERVFAIL = Answer(dns.SERVFAIL, is_authoritative=False)
 """For a host with nothing to reach. Any other answer would be a negative one, which resolvers keep
 for `negative_ttl_s`; after this one they try again at once, or at another of our workers."""
 
@@ -34,15 +35,15 @@ class Authority:
         self.apex = dns.wire_name(zone.name)
         self.servers = self._inside(name for each in zones.zones for name in each.ns)
         negative = _soa(zone, zones, self.apex, min(zone.ns_ttl_s, zone.negative_ttl_s))
-        self.nodata = dns.Answer(authorities=(negative,))
-        self.nxdomain = dns.Answer(dns.NXDOMAIN, authorities=(negative,))
+        self.nodata = Answer(authorities=(negative,))
+        self.nxdomain = Answer(dns.NXDOMAIN, authorities=(negative,))
         self._fixed = self._addresses(zone, zones)
         soa = _soa(zone, zones, dns.ASKED, zone.ns_ttl_s)
-        self._fixed[self.apex, dns.SOA_TYPE] = dns.Answer(answers=(soa,))
+        self._fixed[self.apex, dns.SOA_TYPE] = Answer(answers=(soa,))
         if zone.ns:
             self._fixed[self.apex, dns.NS_TYPE] = self._ns(zone, zones)
 
-    def fixed(self, name: bytes, qtype: int) -> dns.Answer | None:
+    def fixed(self, name: bytes, qtype: int) -> Answer | None:
         """Return what the apex or a name server answers, None if there is nothing of the kind."""
         return self._fixed.get((name, qtype))
 
@@ -51,7 +52,7 @@ class Authority:
         wire = dict.fromkeys(map(dns.wire_name, names))
         return tuple(name for name in wire if self.apex in dns.suffixes(name))
 
-    def _addresses(self, zone: Zone, zones: Zones) -> dict[tuple[bytes, int], dns.Answer]:
+    def _addresses(self, zone: Zone, zones: Zones) -> dict[tuple[bytes, int], Answer]:
         """Return what name servers in the zone answer: all advertised addresses of a kind.
 
         Those of our other zones too, since we are the only one who could answer for them.
@@ -63,14 +64,14 @@ class Authority:
                 for address in advertised(zones, qtype)
             )
             if records:
-                answer = dns.Answer(answers=records)
+                answer = Answer(answers=records)
                 answers.update({(name, qtype): answer for name in self.servers})
         return answers
 
-    def _ns(self, zone: Zone, zones: Zones) -> dns.Answer:
+    def _ns(self, zone: Zone, zones: Zones) -> Answer:
         """Return the apex' name servers, with glue for those that are inside."""
         servers = map(dns.wire_name, zone.ns)
-        return dns.Answer(
+        return Answer(
             answers=tuple(dns.ns_record(dns.ASKED, zone.ns_ttl_s, name) for name in servers),
             additionals=tuple(
                 dns.address_record(name, zone.ns_ttl_s, address)
