@@ -176,6 +176,35 @@ def test_a_wildcard_answers_for_one_label_that_no_name_has() -> None:
     assert addresses(ask("shop.apps.test")) == []
 
 
+def test_a_table_changes_the_answers_of_its_own_hosts_only() -> None:
+    """A name of ten thousand must not make all others be decided anew."""
+    green = shares({"green": 100}, {"green": ["127.77.0.2"]})
+    served = book(table(shares=ONE), table("other.apps.test", endpoint="other", shares=green))
+    source = answers(served)
+    ask = asker(source)
+    ask("shop.apps.test")
+    ask("other.apps.test")
+    kept = set(source._plans)
+
+    served.apply(table(shares=green, generation=2))
+
+    assert len(kept) == 2
+    assert [key[:5] for key in source._plans] == [b"\5othe"]
+    assert addresses(ask("shop.apps.test")) == ["127.77.0.2"]
+
+
+def test_a_host_that_two_tables_have_is_decided_anew_with_either() -> None:
+    """As it moves: the table that gives it away may come last."""
+    green = shares({"green": 100}, {"green": ["127.77.0.2"]})
+    served = book(table(shares=ONE), table(endpoint="heir", shares=green))
+    ask = asker(answers(served))
+    assert addresses(ask("shop.apps.test")) == ["127.77.0.2"]
+
+    served.apply(table(shares=ONE, generation=2))
+
+    assert addresses(ask("shop.apps.test")) == ["127.77.0.1"]
+
+
 def test_hosts_come_and_go_with_tables() -> None:
     served = book(table("old.apps.test", shares=ONE))
     ask = asker(answers(served))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from trafficmgr.core.model import Publish, Tcp
-from trafficmgr.core.routing import Zones
+from trafficmgr.core.routing import PREVIEW_PREFIX, Table, Zones
 from trafficmgr.dataplane import dns_tcp
 from trafficmgr.dataplane.book import Book
 from trafficmgr.dataplane.dns_zones import (
@@ -130,9 +130,10 @@ class Answers:
         self._clock = clock
         self._loop_time = loop_time
         self._plans: dict[bytes, Plan] = {}
+        self._questions: dict[str, list[bytes]] = {}  # those that plans of a host are kept under
         self._manners: dict[bytes, Manner] = {}
         self._names: Names | None = None
-        self._named: dict[str, tuple[tuple[str, ...], bool]] = {}
+        self._named = {name: _named(route.table) for name, route in book.by_endpoint.items()}
         book.on_table.append(self._table_changed)
         book.on_zones.append(self._zones_changed)
 
@@ -156,10 +157,10 @@ class Answers:
             query = dns_query.read(packet)
         except QueryError as bad:
             return bad.reply
+        if not query.name:
+            return dns_query.refusal(packet, dns.FORMERR)  # cookies are not given out
         if query.manner.is_bad_version:
             manner, answer = query.manner, BADVERS
-        elif not query.name:
-            return dns_query.refusal(packet, dns.FORMERR)  # cookies are not given out
         else:
             manner = self._manner(packet, query, over_tcp=over_tcp)
             answer = self._plan(packet, query).next()
@@ -187,15 +188,18 @@ class Answers:
         key = query.name + packet[query.end - 4 : query.end]
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._decide(query)
-            if self._existing().exists(query.name):
+            names = self._existing()
+            host = names.host(query.name)
+            plan = self._decide(query, names, host)
+            if names.exists(query.name):
                 if len(self._plans) >= MAX_PLANS:
-                    self._plans.clear()
+                    self._forget_all()
                 self._plans[key] = plan
+                if host is not None:
+                    self._questions.setdefault(host, []).append(key)
         return plan
 
-    def _decide(self, query: Query) -> Plan:
-        names = self._existing()
+    def _decide(self, query: Query, names: Names, host: str | None) -> Plan:
         zone = names.authority(query.name)
         if zone is None or query.qclass not in (dns.CLASS_IN, dns.CLASS_ANY):
             return Fixed(REFUSED)
@@ -203,7 +207,6 @@ class Answers:
             return Fixed(REFUSED)
         if not names.exists(query.name):
             return Fixed(zone.nxdomain)
-        host = names.host(query.name)
         route = None if host is None else self._book.route_of(host)
         if route is not None and query.qtype in (dns.A, dns.AAAA):
             return self._host_plan(route, zone, query.qtype)
@@ -246,20 +249,34 @@ class Answers:
         return self._names
 
     def _table_changed(self, route: Route) -> None:
-        """Forget what was decided; names only if some came or went: hosts, or those of a preview.
+        """Forget what was decided of its hosts; all of it if names came or went.
 
-        A rollout does so twice, when its first group is ready and when its last step begins.
+        A rollout does so twice, when its first group is ready and when its last step begins: then
+        there are the names of a preview, or no more.
         """
-        self._plans.clear()
         table = route.table
-        named = (table.hosts, table.preview is not None)
+        named = _named(table)
         if self._named.get(table.endpoint) != named:
             self._named[table.endpoint] = named
             self._names = None
+            self._forget_all()
+        for host in table.hosts:
+            for name in (host, PREVIEW_PREFIX + host):
+                for question in self._questions.pop(name, ()):
+                    del self._plans[question]
 
     def _zones_changed(self, _zones: Zones) -> None:
-        self._plans.clear()
         self._names = None
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        self._plans.clear()
+        self._questions.clear()
+
+
+def _named(table: Table) -> tuple[tuple[str, ...], bool]:
+    """Return what names a table gives."""
+    return table.hosts, table.preview is not None
 
 
 def _of_address(ttl_s: int, address: str) -> Answer:
