@@ -10,6 +10,7 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 from support.dns_support import (
+    CLIENT,
     Clock,
     addresses,
     answers,
@@ -27,7 +28,8 @@ from support.dns_support import (
 
 from trafficmgr.core.model import Publish, Via
 from trafficmgr.core.routing import Share, Zone
-from trafficmgr.dataplane.dns_answers import MAX_MANNERS, MAX_PLANS
+from trafficmgr.dataplane.dns_answers import MAX_PLANS
+from trafficmgr.dataplane.dns_manners import MAX_MANNERS
 
 NEGATIVE_SOA = "apps.test. 5 IN SOA ns1.apps.test. hostmaster.apps.test. 1 86400 7200 3600000 5"
 ONE = shares({"blue": 100}, {"blue": ["127.77.0.1"]})
@@ -336,7 +338,7 @@ def test_zone_transfers_are_refused(rdtype: str) -> None:
     source = answers(book(table(shares=ONE)))
     query = dns.message.make_query("apps.test", rdtype)
 
-    reply = source.answer(query.to_wire(), over_tcp=True)
+    reply = source.answer(query.to_wire(), CLIENT, over_tcp=True)
 
     assert reply is not None
     assert dns.message.from_wire(reply).rcode() == dns.rcode.REFUSED
@@ -364,8 +366,8 @@ def test_the_question_comes_back_byte_for_byte() -> None:
     source = answers(book(table(shares=ONE)))
     query = packet(b"\4sHoP\4ApPs\4tESt\0")
 
-    first = source.answer(query)
-    cached = source.answer(query)
+    first = source.answer(query, CLIENT)
+    cached = source.answer(query, CLIENT)
 
     assert first == cached
     assert first is not None
@@ -375,10 +377,10 @@ def test_the_question_comes_back_byte_for_byte() -> None:
 
 def test_a_zero_inside_a_label_is_not_the_end_of_the_name() -> None:
     source = answers(book(table(shares=ONE)))
-    source.answer(packet())
+    source.answer(packet(), CLIENT)
 
-    reply = source.answer(packet(b"\7\4shop\0x\4apps\4test\0"))
-    dotted = source.answer(packet(b"\x09shop.apps\4test\0"))
+    reply = source.answer(packet(b"\7\4shop\0x\4apps\4test\0"), CLIENT)
+    dotted = source.answer(packet(b"\x09shop.apps\4test\0"), CLIENT)
 
     assert reply is not None
     assert dns.message.from_wire(reply).rcode() == dns.rcode.NXDOMAIN
@@ -424,8 +426,8 @@ def test_how_long_a_connection_is_kept_is_said_over_tcp_only() -> None:
     query = dns.message.make_query("shop.apps.test", "A", options=[keepalive]).to_wire()
 
     for _ in range(2):
-        over_tcp = dns.message.from_wire(source.answer(query, over_tcp=True) or b"")
-        over_udp = dns.message.from_wire(source.answer(query) or b"")
+        over_tcp = dns.message.from_wire(source.answer(query, CLIENT, over_tcp=True) or b"")
+        over_udp = dns.message.from_wire(source.answer(query, CLIENT) or b"")
 
         assert [(o.otype, o.to_wire()) for o in over_tcp.options] == [(11, b"\0\x64")]
         assert over_udp.options == ()
@@ -437,8 +439,8 @@ def test_what_is_too_large_for_udp_says_so_and_is_whole_over_tcp() -> None:
     query = dns.message.make_query("ns1.apps.test", "A", use_edns=0, payload=65535).to_wire()
 
     for _ in range(2):
-        over_udp = dns.message.from_wire(source.answer(query) or b"")
-        over_tcp = dns.message.from_wire(source.answer(query, over_tcp=True) or b"")
+        over_udp = dns.message.from_wire(source.answer(query, CLIENT) or b"")
+        over_tcp = dns.message.from_wire(source.answer(query, CLIENT, over_tcp=True) or b"")
 
         assert over_udp.flags & dns.flags.TC
         assert over_udp.answer == []
@@ -451,11 +453,11 @@ def test_the_caches_are_bounded_whatever_is_asked() -> None:
 
     for number in range(MAX_MANNERS + 10):
         options = b"\0\x0a\0\x08" + number.to_bytes(8)
-        source.answer(packet(counts=(1, 0, 0, 1), tail=opt(options=options)))
-        source.answer(packet(b"\4shop%c%c\4test\0" % (number >> 8, number & 0xFF)))
+        source.answer(packet(counts=(1, 0, 0, 1), tail=opt(options=options)), CLIENT)
+        source.answer(packet(b"\4shop%c%c\4test\0" % (number >> 8, number & 0xFF)), CLIENT)
     for qtype in range(MAX_PLANS + 10):
-        source.answer(packet(qtype=qtype % 65536))
+        source.answer(packet(qtype=qtype % 65536), CLIENT)
 
     assert len(source._manners) <= MAX_MANNERS
     assert len(source._plans) <= MAX_PLANS
-    assert source.answer(packet()) is not None
+    assert source.answer(packet(), CLIENT) is not None

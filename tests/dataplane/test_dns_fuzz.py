@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import dns.message
 import dns.rcode
 import pytest
-from support.dns_support import answers, book, opt, packet, shares, table, zones
+from support.dns_support import CLIENT, answers, book, opt, packet, shares, table, zones
 
 from trafficmgr.core.model import Publish
 
@@ -75,7 +75,7 @@ def test_no_packet_is_too_strange(source: object, *, over_tcp: bool) -> None:
 
     assert callable(source)
     for query, _ in zip(source(rng), range(COUNT), strict=False):
-        reply = subject.answer(query, over_tcp=over_tcp)
+        reply = subject.answer(query, CLIENT, over_tcp=over_tcp)
 
         if reply is None:
             assert len(query) < 12 or query[2] & 0x80, query

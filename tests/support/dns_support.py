@@ -27,6 +27,8 @@ DEADLINE_S = 20.0
 SMALL_BUFFER_BYTES = 16 * 1024
 T = TypeVar("T")
 NO_OPT = -1
+CLIENT = "127.0.0.1"
+"""Loopback has no rate limit by default."""
 
 
 def zones(
@@ -105,7 +107,13 @@ def answers(
     served: Book, *, rand: Callable[[], float] | None = None, clock: Clock | None = None
 ) -> Answers:
     """Return the answerer of a book, without sockets."""
-    return Answers(served, rand=rand or evenly(), clock=clock or Clock(), loop_time=lambda: 0.0)
+    return Answers(
+        served,
+        rand=rand or evenly(),
+        clock=clock or Clock(),
+        loop_time=lambda: 0.0,
+        wall=lambda: 1.8e9,
+    )
 
 
 Asker = Callable[..., dns.message.Message]
@@ -127,7 +135,7 @@ def asker(source: Answers | DnsServer) -> Asker:
             name, rdtype, rdclass, use_edns=edns if edns != NO_OPT else False, **options
         )
         query.flags = dns.flags.Flag(flags)
-        reply = source.answer(query.to_wire())
+        reply = source.answer(query.to_wire(), CLIENT)
         assert reply is not None
         message = dns.message.from_wire(reply)
         assert message.id == query.id

@@ -20,6 +20,7 @@ from ipaddress import IPv6Address, ip_address
 
 import msgspec
 
+from trafficmgr.core.dns_policy import DnsPolicy
 from trafficmgr.core.model import Affinity, Dial, Publish
 from trafficmgr.core.noun import Noun
 from trafficmgr.core.traffic import Front, HttpPolicy
@@ -102,12 +103,13 @@ class Zone(Noun):
 
 
 class Zones(Noun):
-    """What a worker must know beside tables: zones, the proxy's public addresses, connections."""
+    """What a worker must know beside tables: zones, the proxy's public addresses, policies."""
 
     generation: int
     zones: tuple[Zone, ...]
     advertise: tuple[str, ...]
     front: Front = Front()
+    dns: DnsPolicy = DnsPolicy()
 
 
 def check(table: Table) -> Table:

@@ -13,13 +13,19 @@ makes it, because the group may not stop before its TTL has passed (promise 1).
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from trafficmgr.core.dns_policy import DnsPolicy
 from trafficmgr.core.model import Publish, Tcp
 from trafficmgr.core.routing import PREVIEW_PREFIX, Table, Zones
-from trafficmgr.dataplane import dns_tcp
+from trafficmgr.dataplane import dns_rates
 from trafficmgr.dataplane.book import Book
+from trafficmgr.dataplane.dns_manners import Manners
+from trafficmgr.dataplane.dns_rates import ANSWER, DROP, Verdict
 from trafficmgr.dataplane.dns_zones import (
     ANY,
     BADVERS,
+    BADVERS_TO_NOTHING,
+    EMPTY,
+    NOTHING,
     REFUSED,
     SERVFAIL,
     Authority,
@@ -34,16 +40,11 @@ from trafficmgr.wire.dns_query import Manner, Query, QueryError
 MAX_PLANS = 20_000
 """Some MiB. Only names that exist get in, but of these each type may be asked for."""
 
-MAX_MANNERS = 1_000
-"""Clients know a few dozen; beyond are random cookies, and forgetting all is as good as any."""
-
-
-KEEPALIVE = dns_query.keepalive(dns_tcp.IDLE_S)
-"""How long an idle connection is kept, as clients may ask (RFC 7828)."""
-
 
 class Plan(Protocol):
-    """Where the answer to one question comes from."""
+    """Where the answer to one question comes from; `kind` is what rate limits count it as."""
+
+    kind: bytes
 
     def next(self) -> Answer:
         """Return the answer for one more client."""
@@ -52,10 +53,11 @@ class Plan(Protocol):
 class Fixed:
     """The same answer for everybody."""
 
-    __slots__ = ("_answer",)
+    __slots__ = ("_answer", "kind")
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, kind: bytes) -> None:
         self._answer = answer
+        self.kind = kind
 
     def next(self) -> Answer:
         """Return the answer."""
@@ -65,10 +67,11 @@ class Fixed:
 class Rotating:
     """The proxy's addresses, one at a time and each as often."""
 
-    __slots__ = ("_answers", "_turn")
+    __slots__ = ("_answers", "_turn", "kind")
 
-    def __init__(self, answers: tuple[Answer, ...]) -> None:
+    def __init__(self, answers: tuple[Answer, ...], kind: bytes) -> None:
         self._answers = answers
+        self.kind = kind
         self._turn = 0
 
     def next(self) -> Answer:
@@ -80,12 +83,13 @@ class Rotating:
 class Weighted:
     """The groups of a route, by weight, one per answer; noting who was given away and when."""
 
-    __slots__ = ("_answers", "_clock", "_loop_time", "_rand", "_route")
+    __slots__ = ("_answers", "_clock", "_loop_time", "_rand", "_route", "kind")
 
     def __init__(
         self,
         route: Route,
         answers: dict[Upstream, Answer],
+        kind: bytes,
         *,
         rand: Callable[[], float],
         clock: Callable[[], float],
@@ -93,6 +97,7 @@ class Weighted:
     ) -> None:
         self._route = route
         self._answers = answers
+        self.kind = kind
         self._rand = rand
         self._clock = clock
         self._loop_time = loop_time
@@ -115,6 +120,7 @@ class Answers:
         rand: Numbers in [0, 1), for the choice by weight.
         clock: CLOCK_BOOTTIME in seconds, for `Upstream.answered_at`.
         loop_time: The loop's clock in seconds, by which upstreams are passed over for a while.
+        wall: Seconds since 1970, which are in cookies.
     """
 
     def __init__(
@@ -124,21 +130,23 @@ class Answers:
         rand: Callable[[], float],
         clock: Callable[[], float],
         loop_time: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
         self._book = book
+        self._wall = wall
         self._rand = rand
         self._clock = clock
         self._loop_time = loop_time
         self._plans: dict[bytes, Plan] = {}
         self._questions: dict[str, list[bytes]] = {}  # those that plans of a host are kept under
-        self._manners: dict[bytes, Manner] = {}
         self._names: Names | None = None
         self._named = {name: _named(route.table) for name, route in book.by_endpoint.items()}
+        self._take_policy(book.zones.dns)
         book.on_table.append(self._table_changed)
         book.on_zones.append(self._zones_changed)
 
-    def answer(self, packet: bytes, *, over_tcp: bool = False) -> bytes | None:
-        """Return the reply to a packet, None if it deserves none.
+    def answer(self, packet: bytes, client: str, *, over_tcp: bool = False) -> bytes | None:
+        """Return the reply to a client's packet, None if it deserves none.
 
         The name is taken up to the first zero byte. A name that holds a zero inside a label is
         cut there, so that it is in no cache, and is read properly below.
@@ -146,42 +154,51 @@ class Answers:
         end = packet.find(0, dns.HEADER_BYTES) + 5
         plan = self._plans.get(packet[12 : end - 4].lower() + packet[end - 4 : end])
         if plan is not None:
-            manner = self._manners.get(packet[2:12] + packet[end:])
+            manner = self._manners.find(packet[2:12] + packet[end:], client)
             if manner is not None:
-                limit = dns.MAX_TCP_BYTES if over_tcp else manner.limit_bytes
-                return plan.next().reply(packet, end, manner, limit)
-        return self._read_and_answer(packet, over_tcp=over_tcp)
+                if over_tcp:
+                    return plan.next().reply(packet, end, manner, dns.MAX_TCP_BYTES)
+                rates = self._rates
+                if rates is not None and not manner.is_proven:
+                    verdict = rates.judge(client, plan.kind, self._loop_time())
+                    if verdict is not ANSWER:
+                        return _less(verdict, plan, packet, end, manner)
+                return plan.next().reply(packet, end, manner, manner.limit_bytes)
+        return self._read_and_answer(packet, client, over_tcp=over_tcp)
 
-    def _read_and_answer(self, packet: bytes, *, over_tcp: bool) -> bytes | None:
+    def sweep(self) -> None:
+        """Renew what must not grow old, once a minute."""
+        self._manners.sweep()
+
+    def _read_and_answer(self, packet: bytes, client: str, *, over_tcp: bool) -> bytes | None:
         try:
             query = dns_query.read(packet)
         except QueryError as bad:
-            return bad.reply
-        if not query.name:
-            return dns_query.refusal(packet, dns.FORMERR)  # cookies are not given out
-        if query.manner.is_bad_version:
-            manner, answer = query.manner, BADVERS
+            return self._error(bad.reply, client, over_tcp=over_tcp)
+        end, manner = query.end, query.manner
+        if manner.is_bad_version:
+            plan: Plan = Fixed(BADVERS if query.name else BADVERS_TO_NOTHING, dns_rates.ERROR)
         else:
-            manner = self._manner(packet, query, over_tcp=over_tcp)
-            answer = self._plan(packet, query).next()
+            said = packet[2:12] + packet[end:]
+            mannered = self._manners.of(query, said, client, over_tcp=over_tcp)
+            if mannered is None or not (query.name or self._manners.has_cookies):
+                formerr = dns_query.refusal(packet, dns.FORMERR)
+                return self._error(formerr, client, over_tcp=over_tcp)
+            manner = mannered
+            plan = self._plan(packet, query) if query.name else Fixed(NOTHING, dns_rates.ERROR)
         limit = dns.MAX_TCP_BYTES if over_tcp else manner.limit_bytes
-        return answer.reply(packet, query.end, manner, limit)
+        if self._rates is not None and not (over_tcp or manner.is_proven):
+            verdict = self._rates.judge(client, plan.kind, self._loop_time())
+            if verdict is not ANSWER:
+                return _less(verdict, plan, packet, end, manner)
+        return plan.next().reply(packet, end, manner, limit)
 
-    def _manner(self, packet: bytes, query: Query, *, over_tcp: bool) -> Manner:
-        """Return how the reply looks, with its options, and keep it for queries that are alike."""
-        options, manner = query.manner.options, query.manner
-        told = b""
-        if options.subnet is not None:
-            told += options.subnet.option(0)  # everybody gets the same
-        if options.wants_keepalive and over_tcp:
-            told += KEEPALIVE
-        if told:
-            manner = manner.with_options(told)
-        if not options.wants_keepalive:
-            if len(self._manners) >= MAX_MANNERS:
-                self._manners.clear()
-            self._manners[packet[2:12] + packet[query.end :]] = manner
-        return manner
+    def _error(self, reply: bytes | None, client: str, *, over_tcp: bool) -> bytes | None:
+        """Return an error, unless the client's network has had enough of them."""
+        if reply is None or over_tcp or self._rates is None:
+            return reply
+        verdict = self._rates.judge(client, dns_rates.ERROR, self._loop_time())
+        return None if verdict is DROP else reply
 
     def _plan(self, packet: bytes, query: Query) -> Plan:
         """Return the plan for a question, and keep it if the name exists."""
@@ -200,32 +217,50 @@ class Answers:
         return plan
 
     def _decide(self, query: Query, names: Names, host: str | None) -> Plan:
+        if query.qclass == dns.CLASS_CH:
+            return self._chaos_plan(query)
         zone = names.authority(query.name)
         if zone is None or query.qclass not in (dns.CLASS_IN, dns.CLASS_ANY):
-            return Fixed(REFUSED)
+            return Fixed(REFUSED, dns_rates.ERROR)
         if query.qtype in (dns.AXFR, dns.IXFR):
-            return Fixed(REFUSED)
+            return Fixed(REFUSED, dns_rates.ERROR)
         if not names.exists(query.name):
-            return Fixed(zone.nxdomain)
+            return Fixed(zone.nxdomain, dns_rates.nxdomain(zone.apex))
+        return self._known_plan(query, zone, host)
+
+    def _known_plan(self, query: Query, zone: Authority, host: str | None) -> Plan:
+        """Return the plan for a name that exists."""
         route = None if host is None else self._book.route_of(host)
         if route is not None and query.qtype in (dns.A, dns.AAAA):
-            return self._host_plan(route, zone, query.qtype)
+            return self._host_plan(route, zone, query)
+        kind = dns_rates.positive(query.name)
         fixed = zone.fixed(query.name, query.qtype)
         if fixed is not None:
-            return Fixed(fixed)
+            return Fixed(fixed, kind)
         has_records = host is not None or query.name in (zone.apex, *zone.servers)
-        return Fixed(ANY if query.qtype == dns.ANY and has_records else zone.nodata)
+        if query.qtype == dns.ANY and has_records:
+            return Fixed(ANY, kind)
+        return Fixed(zone.nodata, dns_rates.nodata(zone.apex))
 
-    def _host_plan(self, route: Route, zone: Authority, qtype: int) -> Plan:
+    def _chaos_plan(self, query: Query) -> Plan:
+        """Return what this server says of itself; nothing else is of this class (RFC 4892)."""
+        text = self._chaos.get(query.name)
+        if not text or query.qtype not in (dns.TXT, dns.ANY):
+            return Fixed(REFUSED, dns_rates.ERROR)
+        record = dns.text_record(dns.ASKED, 0, text, dns.CLASS_CH)
+        return Fixed(Answer(answers=(record,)), dns_rates.positive(query.name))
+
+    def _host_plan(self, route: Route, zone: Authority, query: Query) -> Plan:
+        kind, qtype = dns_rates.positive(query.name), query.qtype
         if route.table.publish is Publish.groups:
-            return self._groups_plan(route, zone, qtype)
+            return self._groups_plan(route, zone, qtype, kind)
         zones, ttl_s = self._book.zones, route.table.ttl_s
         answers = tuple(_of_address(ttl_s, address) for address in advertised(zones, qtype))
         if not answers:
-            return Fixed(zone.nodata if zones.advertise else SERVFAIL)
-        return Fixed(answers[0]) if len(answers) == 1 else Rotating(answers)
+            return Fixed(zone.nodata if zones.advertise else SERVFAIL, dns_rates.nodata(zone.apex))
+        return Fixed(answers[0], kind) if len(answers) == 1 else Rotating(answers, kind)
 
-    def _groups_plan(self, route: Route, zone: Authority, qtype: int) -> Plan:
+    def _groups_plan(self, route: Route, zone: Authority, qtype: int, kind: bytes) -> Plan:
         """Return the choice among a route's groups of one family; the route keeps it."""
         kept = route.answers.get(qtype)
         if kept is not None:
@@ -237,9 +272,14 @@ class Answers:
             for upstream in lane.upstreams
         }
         if not _is_reachable(family) and _is_reachable(route):
-            return Fixed(zone.nodata)
+            return Fixed(zone.nodata, dns_rates.nodata(zone.apex))
         plan = route.answers[qtype] = Weighted(
-            family, answers, rand=self._rand, clock=self._clock, loop_time=self._loop_time
+            family,
+            answers,
+            kind,
+            rand=self._rand,
+            clock=self._clock,
+            loop_time=self._loop_time,
         )
         return plan
 
@@ -265,13 +305,36 @@ class Answers:
                 for question in self._questions.pop(name, ()):
                     del self._plans[question]
 
-    def _zones_changed(self, _zones: Zones) -> None:
+    def _zones_changed(self, zones: Zones) -> None:
         self._names = None
         self._forget_all()
+        if zones.dns != self._policy:
+            self._take_policy(zones.dns)
+
+    def _take_policy(self, policy: DnsPolicy) -> None:
+        self._policy = policy
+        self._manners = Manners(policy, self._wall)
+        self._rates = None if policy.rates is None else dns_rates.Rates(policy.rates)
+        chaos = policy.chaos
+        self._chaos = {
+            dns.wire_name("version.bind"): chaos.version,
+            dns.wire_name("version.server"): chaos.version,
+            dns.wire_name("hostname.bind"): chaos.hostname,
+            dns.wire_name("id.server"): chaos.id,
+        }
 
     def _forget_all(self) -> None:
         self._plans.clear()
         self._questions.clear()
+
+
+def _less(verdict: Verdict, plan: Plan, packet: bytes, end: int, manner: Manner) -> bytes | None:
+    """Return what a client gets in place of an answer beyond its rate limit."""
+    if verdict is DROP:
+        return None
+    if plan.kind == dns_rates.ERROR:
+        return plan.next().reply(packet, end, manner, manner.limit_bytes)
+    return EMPTY.cut(packet, end, manner)
 
 
 def _named(table: Table) -> tuple[tuple[str, ...], bool]:

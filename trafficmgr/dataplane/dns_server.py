@@ -8,6 +8,7 @@ with SERVFAIL.
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 
 from trafficmgr.dataplane.book import Book
@@ -33,8 +34,7 @@ class DnsServer:
         self, book: Book, *, rand: Callable[[], float], clock: Callable[[], float]
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        answers = Answers(book, rand=rand, clock=clock, loop_time=self._loop.time)
-        self._answer = answers.answer
+        self._answers = Answers(book, rand=rand, clock=clock, loop_time=self._loop.time, wall=_wall)
         self._udp: list[UdpSocket] = []
         self._tcp = TcpConnections(self._answer_over_tcp, self._loop)
         self.surprises = 0
@@ -61,13 +61,13 @@ class DnsServer:
         server = await self._loop.create_server(self._tcp.protocol, sock=sock, backlog=backlog)
         self._tcp.add_server(server)
 
-    def answer(self, packet: bytes, *, over_tcp: bool = False) -> bytes | None:
-        """Return the reply to a packet, None if it deserves none; never raises.
+    def answer(self, packet: bytes, client: str, *, over_tcp: bool = False) -> bytes | None:
+        """Return the reply to a client's packet, None if it deserves none; never raises.
 
         `answered_at` of a group whose address is in the reply is set when this returns.
         """
         try:
-            return self._answer(packet, over_tcp=over_tcp)
+            return self._answers.answer(packet, client, over_tcp=over_tcp)
         except Exception as error:  # noqa: BLE001  the worker serves on, the sweep reports it
             self.surprises += 1
             self.last_surprise = error
@@ -85,5 +85,13 @@ class DnsServer:
         """Wait, after `close`, until TCP clients have the answers that were made for them."""
         await self._tcp.closed()
 
-    def _answer_over_tcp(self, message: bytes) -> bytes | None:
-        return self.answer(message, over_tcp=True)
+    def sweep(self) -> None:
+        """Renew what must not grow old; called once a minute or so."""
+        self._answers.sweep()
+
+    def _answer_over_tcp(self, message: bytes, client: str) -> bytes | None:
+        return self.answer(message, client, over_tcp=True)
+
+
+def _wall() -> float:
+    return time.clock_gettime(time.CLOCK_REALTIME)

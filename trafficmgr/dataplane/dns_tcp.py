@@ -26,12 +26,13 @@ class TcpConnections:
     """The TCP side of a worker's DNS server.
 
     Args:
-        answer: Message -> reply, None if the connection is to be closed instead. Never raises.
+        answer: Message and address of the client -> reply, None if the connection is to be closed
+            instead. Never raises.
         loop: The worker's loop.
     """
 
     def __init__(
-        self, answer: Callable[[bytes], bytes | None], loop: asyncio.AbstractEventLoop
+        self, answer: Callable[[bytes, str], bytes | None], loop: asyncio.AbstractEventLoop
     ) -> None:
         self.answer = answer
         self.loop = loop
@@ -104,10 +105,11 @@ class TcpConnections:
 class Connection(asyncio.Protocol):
     """One client. What it sent waits in `_inbox` until its answers can be taken."""
 
-    __slots__ = ("_has_ended", "_inbox", "_is_paused", "_owner", "_transport")
+    __slots__ = ("_client", "_has_ended", "_inbox", "_is_paused", "_owner", "_transport")
 
     def __init__(self, owner: TcpConnections) -> None:
         self._owner = owner
+        self._client = ""
         self._inbox = bytearray()
         self._is_paused = False
         self._has_ended = False
@@ -126,6 +128,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's only quacks like it
+        peer = transport.get_extra_info("peername")
+        self._client = peer[0] if peer else ""
         self._transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
         self._owner.opened(self)
 
@@ -180,7 +184,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return False
-        reply = self._owner.answer(message) if message else None
+        reply = self._owner.answer(message, self._client) if message else None
         if reply is None:
             transport.close()
             return False

@@ -32,12 +32,12 @@ class UdpSocket:
 
     Args:
         sock: Whoever calls `readable` watches it; it is not closed here.
-        answer: Datagram -> reply, None if it deserves none. Never raises.
+        answer: Datagram and address of the client -> reply, None if it deserves none. Never raises.
     """
 
     __slots__ = ("_answer", "_space", "readable", "sock", "unsent")
 
-    def __init__(self, sock: socket.socket, answer: Callable[[bytes], bytes | None]) -> None:
+    def __init__(self, sock: socket.socket, answer: Callable[[bytes, str], bytes | None]) -> None:
         self.sock = sock
         self.unsent = 0
         self._answer = answer
@@ -53,7 +53,7 @@ class UdpSocket:
                 packet, client = sock.recvfrom(MAX_QUERY_BYTES)
             except OSError:  # nothing more to read; or an ICMP error, after which there is
                 return
-            reply = answer(packet)
+            reply = answer(packet, client[0])
             if reply is not None:
                 try:
                     sock.sendto(reply, client)
@@ -68,7 +68,7 @@ class UdpSocket:
                 packet, ancillary, _flags, client = sock.recvmsg(MAX_QUERY_BYTES, self._space)
             except OSError:
                 return
-            reply = answer(packet)
+            reply = answer(packet, client[0])
             if reply is not None:
                 try:
                     sock.sendmsg((reply,), _reply_from(ancillary), 0, client)

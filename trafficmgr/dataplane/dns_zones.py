@@ -15,6 +15,11 @@ from trafficmgr.wire import dns
 from trafficmgr.wire.dns_answer import Answer
 
 REFUSED = Answer(dns.REFUSED, is_authoritative=False)
+NOTHING = Answer(is_authoritative=False, has_question=False)
+"""To a query that asks for nothing but a cookie."""
+BADVERS_TO_NOTHING = Answer(dns.BADVERS, is_authoritative=False, has_question=False)
+EMPTY = Answer()
+"""It is only ever sent truncated."""
 BADVERS = Answer(dns.BADVERS, is_authoritative=False)
 ANY = Answer(answers=(dns.hinfo_record(),))
 SERVFAIL = Answer(dns.SERVFAIL, is_authoritative=False)

@@ -44,6 +44,7 @@ BYE_S = 1.0
 
 _TICK_S = 0.1
 _BEATS_PER_SWEEP = 10
+_BEATS_PER_RENEWAL = 600
 
 
 class ListenSocket(msgspec.Struct, frozen=True):
@@ -184,6 +185,8 @@ class Worker:
 
     def _beat(self, beat: int) -> None:
         """Sweep and report once a second; more often while a retiring group waits for news."""
+        if beat % _BEATS_PER_RENEWAL == 0:
+            self.dns.sweep()
         if beat % _BEATS_PER_SWEEP == 0:
             self.http.sweep(self.http.now())
             self._link.acknowledge()

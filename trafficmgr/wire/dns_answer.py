@@ -60,7 +60,7 @@ class Answer:
         if self._extended and opt:
             opt = opt[:_RCODE_AT] + bytes((self._extended,)) + opt[_RCODE_AT + 1 :]
         head = self._heads[manner.variant]
-        message = b"%b%b%b%b%b" % (packet[:2], head, packet[12:end], self._body, opt)
+        message = b"".join((packet[:2], head, packet[12:end], self._body, opt))
         if len(message) > limit_bytes:
             return self.cut(packet, end, manner)
         return message

@@ -78,6 +78,7 @@ class Manner(NamedTuple):
         limit_bytes: The largest reply that it takes over UDP.
         is_bad_version: It asked for a version of EDNS that nobody knows.
         options: What it asked for by options.
+        is_proven: The client showed that its address is its own.
     """
 
     variant: int
@@ -85,6 +86,7 @@ class Manner(NamedTuple):
     limit_bytes: int = dns.MIN_UDP_BYTES
     is_bad_version: bool = False
     options: Options = NO_OPTIONS
+    is_proven: bool = False
 
     def with_options(self, options: bytes) -> "Manner":
         """Return it with options in the reply's OPT record."""
@@ -250,6 +252,12 @@ def _subnet(value: bytes) -> Subnet:
     if not 0 <= unused < 8 or (address and address[-1] & ((1 << unused) - 1)):  # noqa: PLR2004  bits
         raise _MalformedError("a client subnet with another address than its prefix says")
     return Subnet(family, prefix_bits, address)
+
+
+def nsid(name: str) -> bytes:
+    """Return the option that tells this server apart from others with its address (RFC 5001)."""
+    data = name.encode()
+    return _PAIR.pack(NSID, len(data)) + data
 
 
 def keepalive(idle_s: float) -> bytes:
