@@ -11,6 +11,7 @@ from support.controller_support import DEADLINE_S, NAME, Clock, eventually
 from trafficmgr.controller.files import MAX_SOCKET_PATH_BYTES, short_socket_path
 from trafficmgr.controller.link import Link
 from trafficmgr.core import routing
+from trafficmgr.core.dns_policy import DnsPolicy
 from trafficmgr.core.events import Event, TableApplied, WorkerConnected
 from trafficmgr.core.model import Publish
 from trafficmgr.core.routing import Table, Zone, Zones
@@ -102,15 +103,19 @@ async def test_a_table_that_cannot_be_written_is_not_sent(stage: Stage) -> None:
 async def test_a_worker_is_brought_up_to_date_at_its_hello_zones_last(stage: Stage) -> None:
     """The zones tell a worker without tables that it knows everything now."""
     front = Front(idle_s=5.0)
-    await stage.link.publish_zones((ZONE,), ("192.0.2.1",), front)
+    await stage.link.publish_zones((ZONE,), ("192.0.2.1",), front, DnsPolicy(nsid="node-1"))
     await stage.link.publish(table(3))
 
     fresh = await Worker.connected(stage.state_dir)
     current = await Worker.connected(stage.state_dir, **{NAME: 3})
 
-    known = Zones(generation=1, zones=(ZONE,), advertise=("192.0.2.1",), front=front)
-    zones = frames.ZonesSent(zones=known)
-    assert await fresh.hear(2) == [frames.TableSent(table=table(3)), zones]
+    sent, zones = await fresh.hear(2)
+    assert sent == frames.TableSent(table=table(3))
+    assert isinstance(zones, frames.ZonesSent)
+    policy = DnsPolicy(nsid="node-1", cookie_secret=zones.zones.dns.cookie_secret)
+    assert zones.zones == Zones(
+        generation=1, zones=(ZONE,), advertise=("192.0.2.1",), front=front, dns=policy
+    )
     assert await current.hear(1) == [zones]
     await fresh.close()
     await current.close()
@@ -119,10 +124,24 @@ async def test_a_worker_is_brought_up_to_date_at_its_hello_zones_last(stage: Sta
 async def test_zones_move_forward_across_controllers_and_reboots(tmp_path: Path) -> None:
     """Workers refuse an older generation; a clock that starts anew must not bring one."""
     for _ in range(3):
-        await Stage(tmp_path).link.publish_zones((ZONE,), (), Front())
+        await Stage(tmp_path).link.publish_zones((ZONE,), (), Front(), DnsPolicy())
 
     written = (tmp_path / "tables" / "zones").read_bytes()
     assert msgspec.msgpack.decode(written, type=Zones).generation == 3
+
+
+async def test_the_secret_of_cookies_outlives_controllers_and_is_for_nobody_else(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tables" / "zones"
+    secrets = set()
+    for _ in range(2):
+        await Stage(tmp_path).link.publish_zones((ZONE,), (), Front(), DnsPolicy())
+        written = msgspec.msgpack.decode(path.read_bytes(), type=Zones)
+        secrets.add(written.dns.cookie_secret)
+
+    assert [len(secret) for secret in secrets] == [32]
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 async def test_a_path_too_long_for_af_unix_works(tmp_path: Path) -> None:

@@ -607,7 +607,7 @@ def test_every_field_of_the_settings_is_compared() -> None:
     restart = {"state_dir", "listen_dns", "listen_http", "listen_https", "address_pool", "workers"}
     restart |= {"runtime"}
     service = {"advertise", "max_concurrent", "zones", "registries", "keep_logs_s", "secrets"}
-    service |= {"front"}
+    service |= {"front", "dns"}
 
     assert set(Settings.__slots__) == elsewhere | restart | service
 

@@ -72,6 +72,7 @@ def test_each_kind_has_its_limit_and_its_own_account(kind: bytes, burst: int) ->
         if other != kind:
             judged(rates, 50, kind=other)
 
+    assert len(set(KINDS)) == len(KINDS)
     assert judged(rates, burst + 1, kind=kind) == [ANSWER] * burst + [SLIP]
 
 

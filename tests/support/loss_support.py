@@ -20,6 +20,7 @@ from pathlib import Path
 
 from trafficmgr.controller.link import Link
 from trafficmgr.controller.ports import boottime
+from trafficmgr.core.dns_policy import DnsPolicy
 from trafficmgr.core.events import Event, TableApplied
 from trafficmgr.core.model import Publish, Tcp
 from trafficmgr.core.routing import Share, Table, Target
@@ -189,7 +190,7 @@ class Plane:
             sock.listen(256)
             self._port = sock.getsockname()[1]
             self._sockets.append(sock)
-        await self._link.publish_zones((), (), Front())
+        await self._link.publish_zones((), (), Front(), DnsPolicy())
         self._stack.push_async_callback(self._end_all)
 
     async def _end_all(self) -> None:

@@ -25,6 +25,7 @@ WILDCARD = "*."
 NAME_PATTERN = rf"^[a-z][a-z0-9-]{{0,{MAX_NAME - 1}}}$"
 _NAME = re.compile(NAME_PATTERN)
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_MAX_STRING_BYTES = 255  # RFC 1035 section 3.3
 _LOCAL_PART = re.compile(r"[A-Za-z0-9._+-]{1,63}")
 _USER = re.compile(r"\w[\w.-]{0,63}(:\w[\w.-]{0,63})?", re.ASCII)
 _LAST_ID = 2**31 - 1
@@ -99,6 +100,15 @@ def mailbox(value: object) -> str:
     if not at or not _LOCAL_PART.fullmatch(local):
         raise UnfitError("is not a mailbox", "write hostmaster@apps.test")
     return f"{local.lower()}@{dns_name(domain)}"
+
+
+def server_name(value: object) -> str:
+    """Return what a DNS server calls itself: one string of a TXT record."""
+    hint = f"write at most {_MAX_STRING_BYTES} printable ASCII characters, such as node-1"
+    text = _text(value, "is not a text", hint)
+    if len(text) > _MAX_STRING_BYTES or not (text.isascii() and text.isprintable()):
+        raise UnfitError("is no string of a TXT record", hint)
+    return text
 
 
 def image(value: object) -> Image:

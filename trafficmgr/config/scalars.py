@@ -228,6 +228,7 @@ Name = Annotated[str, PlainValidator(names.name), _text("web", pattern=names.NAM
 Percent = Annotated[float, PlainValidator(units.percent), _SHARE]
 DnsName = Annotated[str, PlainValidator(names.dns_name), _text("shop.apps.test")]
 HostName = Annotated[str, PlainValidator(names.host), _text("shop.apps.test")]
+ServerName = Annotated[str, PlainValidator(names.server_name), _text("node-1")]
 Mailbox = Annotated[str, PlainValidator(names.mailbox), _text("hostmaster@apps.test")]
 Image = Annotated[
     names.Image, PlainValidator(names.image), _text("registry.example.com/shop/web:stable")
@@ -280,6 +281,8 @@ Workers = Annotated[
 ]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535, examples=[8080])]
 Count = Annotated[int, Field(strict=True, ge=1, le=1000, examples=[2])]
+PerSecond = Annotated[int, Field(strict=True, ge=0, le=1_000_000, examples=[200])]
+Slip = Annotated[int, Field(strict=True, ge=0, le=10, examples=[2])]
 Requests = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000, examples=[100])]
 Waiting = Annotated[int, Field(strict=True, ge=0, le=1_000_000, examples=[100])]
 Clients = Annotated[int, Field(strict=True, ge=1, le=1_000_000, examples=[20000])]

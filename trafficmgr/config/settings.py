@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from trafficmgr.core.dns_policy import DnsPolicy
 from trafficmgr.core.model import EndpointSettings
 from trafficmgr.core.routing import Zone
 from trafficmgr.core.template import FromEnv, FromFile
@@ -78,7 +79,8 @@ class Settings:
     registry's name as image references have it; `max_concurrent` is how many endpoints may be
     rolled out at once. `secrets` says where each value is read from when a group starts, never
     the value; its paths are absolute. `keep_logs_s` is how long logs outlive their group. `front`
-    concerns every connection of `listen_http` and `listen_https`; its paths are absolute.
+    concerns every connection of `listen_http` and `listen_https`; its paths are absolute. `dns`
+    has no secret yet.
     """
 
     path: Path
@@ -97,3 +99,4 @@ class Settings:
     secrets: dict[str, FromFile | FromEnv] = field(default_factory=dict)
     listen_https: tuple[Address, ...] = ()
     front: Front = field(default_factory=Front)
+    dns: DnsPolicy = field(default_factory=DnsPolicy)

@@ -37,6 +37,7 @@ from trafficmgr.config.scalars import (
     worker_count,
 )
 from trafficmgr.config.settings import KEEP_LOGS_S, UpdatePolicy
+from trafficmgr.config.shape_dns import DnsShape
 from trafficmgr.config.shape_group import GroupShape
 from trafficmgr.config.shape_http import (
     AffinityShape,
@@ -201,6 +202,8 @@ class FileShape(Shape):
     """What `listen.https` proves who it is with."""
     http: Annotated[FrontShape, Field(examples=[{"idle": "75s"}])] = FrontShape()
     """What concerns every HTTP connection, whoever it is for."""
+    dns: Annotated[DnsShape, Field(examples=[{"nsid": "node-1"}])] = DnsShape()
+    """How DNS is answered, whatever it is asked for."""
     advertise: list[Ip] = []
     """What DNS answers for `publish: proxy`; by default the HTTP and HTTPS listen addresses."""
     address_pool: Pool | None = None

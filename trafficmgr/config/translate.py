@@ -38,6 +38,7 @@ from trafficmgr.config.shape_group import (
     VolumeShape,
 )
 from trafficmgr.config.shape_rollout import RolloutShape
+from trafficmgr.config.translate_dns import dns_policy_of
 from trafficmgr.core.model import (
     CandidateReplicas,
     EndpointSettings,
@@ -77,6 +78,7 @@ def settings_of(file: FileShape, path: Path) -> Settings:
         listen_http=tuple(file.listen.http),
         listen_https=tuple(file.listen.https),
         front=translate_http.front_of(file, folder),
+        dns=dns_policy_of(file.dns),
         advertise=checks.advertised(file),
         address_pool=checks.pool_of(file),
         workers=file.workers,

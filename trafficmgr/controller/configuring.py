@@ -24,6 +24,7 @@ from trafficmgr.controller.link import Link
 from trafficmgr.controller.loop import Loop
 from trafficmgr.controller.plan import Changed, Fate, Needed, Plan, compared
 from trafficmgr.controller.ports import Clock
+from trafficmgr.core.dns_policy import DnsPolicy
 from trafficmgr.core.errors import NotPossibleNowError, TrafficmgrError
 from trafficmgr.core.events import EndpointRemoved, Event, LimitsApplied, SettingsApplied
 from trafficmgr.core.fleet import Fleet
@@ -140,8 +141,8 @@ class Configuring:
         await self._tell(list(_wanted(new, self._loop.fleet, self._clock())))
         for config in new.endpoints.values():  # not before the endpoint is known: it would be deaf
             self._images.watch(config.settings)
-        if _beside_tables(old) != _beside_tables(new):
-            await self._link.publish_zones(*_beside_tables(new))
+        if beside_tables(old) != beside_tables(new):
+            await self._link.publish_zones(*beside_tables(new))
         reached_anew = self._registries.reach(registry_access(new))
         self._poll(old, new, reached_anew)
         for name in new.endpoints:
@@ -180,9 +181,11 @@ def registry_access(settings: Settings) -> dict[str, RegistryAccess]:
     }
 
 
-def _beside_tables(settings: Settings) -> tuple[tuple[Zone, ...], tuple[str, ...], Front]:
+def beside_tables(
+    settings: Settings,
+) -> tuple[tuple[Zone, ...], tuple[str, ...], Front, DnsPolicy]:
     """Return what workers know beside tables, as `Link.publish_zones` takes it."""
-    return settings.zones, settings.advertise, settings.front
+    return settings.zones, settings.advertise, settings.front, settings.dns
 
 
 async def _loaded(path: Path, data: bytes) -> Settings:

@@ -5,6 +5,7 @@ single writer; what they count goes into the ledger (counts.py).
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from trafficmgr.controller import faults
 from trafficmgr.controller.counts import Ledger
 from trafficmgr.controller.files import replace_file, short_socket_path
 from trafficmgr.controller.ports import Clock, Tell
+from trafficmgr.core.dns_policy import DnsPolicy
 from trafficmgr.core.events import TableApplied, WorkerConnected
 from trafficmgr.core.routing import Table, Zone, Zones
 from trafficmgr.core.routing import encode as encode_table
@@ -36,6 +38,9 @@ from trafficmgr.wire.frames import (
 )
 
 READ_BYTES = 256 * 1024
+
+COOKIE_SECRET_BYTES = 32
+"""Of what DNS cookies are derived from; it stays as long as the zones' file does."""
 
 log = structlog.get_logger()
 
@@ -79,13 +84,25 @@ class Link:
             self._send_all(TableSent(table=table))
 
     async def publish_zones(
-        self, zones: tuple[Zone, ...], advertise: tuple[str, ...], front: Front
+        self,
+        zones: tuple[Zone, ...],
+        advertise: tuple[str, ...],
+        front: Front,
+        dns: DnsPolicy,
     ) -> None:
         """Write the zones' file under the next generation, then send it to every worker."""
         path = self._tables_dir / "zones"
-        generation = _generation_of(path) + 1
-        known = Zones(generation=generation, zones=zones, advertise=advertise, front=front)
-        await asyncio.to_thread(replace_file, path, msgspec.msgpack.encode(known))
+        before = _before(path)
+        secret = before.dns.cookie_secret or os.urandom(COOKIE_SECRET_BYTES)
+        known = Zones(
+            generation=before.generation + 1,
+            zones=zones,
+            advertise=advertise,
+            front=front,
+            dns=dns.but(cookie_secret=secret),
+        )
+        encoded = msgspec.msgpack.encode(known)
+        await asyncio.to_thread(replace_file, path, encoded, mode=0o600)
         self._zones = known
         self._send_all(ZonesSent(zones=known))
 
@@ -185,9 +202,9 @@ def _weights(table: Table | None) -> dict[str, int]:
     return {} if table is None else {share.revision: share.weight_pct for share in table.shares}
 
 
-def _generation_of(path: Path) -> int:
-    """Return the generation in a zones file; 0 if there is none that can be read."""
+def _before(path: Path) -> Zones:
+    """Return what is in a zones file; nothing if there is none that can be read."""
     try:
-        return msgspec.msgpack.decode(path.read_bytes(), type=Zones).generation
+        return msgspec.msgpack.decode(path.read_bytes(), type=Zones)
     except (OSError, msgspec.DecodeError):
-        return 0
+        return Zones(generation=0, zones=(), advertise=())

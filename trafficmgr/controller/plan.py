@@ -14,6 +14,7 @@ from enum import StrEnum
 from trafficmgr.config.settings import EndpointConfig, RegistrySettings, Settings
 from trafficmgr.config.units import shown
 from trafficmgr.controller.written import PLAIN, Written, source_of, written
+from trafficmgr.controller.written_dns import dns_policy
 from trafficmgr.controller.written_http import front
 from trafficmgr.core.fleet import Fleet
 from trafficmgr.core.noun import Noun
@@ -212,6 +213,7 @@ def _service(settings: Settings) -> Written:
         "max_concurrent": str(settings.max_concurrent),
         "keep_logs": shown(settings.keep_logs_s),
         **dict(front(settings.front)),
+        **dict(dns_policy(settings.dns)),
         **{f"secrets.{name}": source_of(one) for name, one in settings.secrets.items()},
         **{f"zones.{zone.name}": _zone(zone) for zone in settings.zones},
         **{f"registries.{host}": _registry(one) for host, one in settings.registries.items()},

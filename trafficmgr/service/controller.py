@@ -16,7 +16,7 @@ from trafficmgr.controller import recovery, tidy
 from trafficmgr.controller.accepted import is_ending
 from trafficmgr.controller.calls import Calls
 from trafficmgr.controller.checks import Asker
-from trafficmgr.controller.configuring import Configuring
+from trafficmgr.controller.configuring import Configuring, beside_tables
 from trafficmgr.controller.hands import Hands
 from trafficmgr.controller.images import ImageWatch
 from trafficmgr.controller.judge import Judge
@@ -193,7 +193,7 @@ class Controller:
         recovery.forget_tables(settings.state_dir, loop.fleet)
         for state in loop.fleet.endpoints.values():
             await self.link.publish(state.table)
-        await self.link.publish_zones(settings.zones, settings.advertise, settings.front)
+        await self.link.publish_zones(*beside_tables(settings))
         self.images.know(loop.fleet)
         tasks.create_task(self.supervision.listen_on(loop.tell, self.link), name="supervision")
         tasks.create_task(recovery.hear_ends(loop, boottime, self.runtime), name="ends")
