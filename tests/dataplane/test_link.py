@@ -9,6 +9,7 @@ import pytest
 
 from trafficmgr.core.model import Publish, Tcp
 from trafficmgr.core.routing import Share, Table, Target, Zones
+from trafficmgr.dataplane import link as link_module
 from trafficmgr.dataplane.book import Book
 from trafficmgr.dataplane.link import Link
 from trafficmgr.wire import frames
@@ -176,10 +177,10 @@ async def test_counts_of_endpoints_that_rest_are_said_once_to_each_controller(
     first = await controller.next_of_all()
     await controller.next()
 
-    link.report()
+    await link.report_gently()
     resting = await controller.next_of_all()
     book.by_endpoint["shop"].lanes[0].tally.requests = 5
-    link.report()
+    await link.report_gently()
     busy = await controller.next_of_all()
     controller.send(b"garbage that ends the connection")
     await controller.next()
@@ -285,6 +286,21 @@ async def test_a_controller_that_does_not_read_costs_no_memory(
     link.report()
 
     assert writer.transport.get_write_buffer_size() == before
+
+
+async def test_what_could_not_be_said_is_said_as_soon_as_the_controller_reads(
+    controller: Controller, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An acknowledgement that got lost would have the worker restarted."""
+    await controller.next()
+    await controller.next()
+    monkeypatch.setattr(link_module, "UNREAD_LIMIT_BYTES", -1)  # as if much had piled up
+    link._take(table(4, "shop-1"))
+    monkeypatch.undo()
+
+    link.acknowledge()
+
+    assert await controller.next() == frames.Applied(endpoint="shop", generation=4)
 
 
 async def test_bye_is_the_last_frame_and_nobody_comes_back(

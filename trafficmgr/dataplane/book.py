@@ -54,6 +54,7 @@ class Book:
         self._seats: dict[tuple[str, bool], Seat] = {}
         self._lines: dict[str, dict[str, Line]] = {}
         self._waiting = Lines()
+        self._retiring: set[str] = set()
         self._first_turn = zlib.crc32(start_id.encode()) % TURNS
 
     def apply(self, table: Table) -> bool:
@@ -112,6 +113,10 @@ class Book:
     def generations(self) -> dict[str, int]:
         """Return endpoint -> generation served."""
         return {name: route.table.generation for name, route in self.by_endpoint.items()}
+
+    def retiring(self) -> set[str]:
+        """Return the endpoints of which a withdrawn group is known."""
+        return self._retiring
 
     def applied(self, endpoint: str) -> frames.Applied:
         """Return what the controller must know of an endpoint's withdrawn groups."""
@@ -278,6 +283,7 @@ class Book:
         for upstream in self._upstreams.get(table.endpoint, {}).values():
             if upstream.group not in present and not upstream.is_withdrawn:
                 upstream.is_withdrawn = True
+                self._retiring.add(table.endpoint)
                 for listener in self.on_withdrawn:
                     listener(upstream)
 

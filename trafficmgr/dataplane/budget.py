@@ -4,8 +4,6 @@ Without a bound, groups that fail under load would get twice the load. A request
 connect elsewhere was not sent, and is none of it: a group that refuses is passed over at once.
 """
 
-from collections import deque
-
 SECONDS = 10
 """How far back requests and repetitions count; as long as gRPC's and Finagle's retry budgets."""
 
@@ -24,11 +22,14 @@ class Budget:
 
     def __init__(self, asked: int = 0) -> None:
         self.repeated = 0
-        self._past: deque[tuple[int, int]] = deque([(asked, 0)], maxlen=SECONDS)
+        self._past = [(asked, 0)]  # the oldest first
 
     def rotate(self, asked: int) -> None:
         """Note a second's end; `asked` is counted as for the constructor."""
-        self._past.append((asked, self.repeated))
+        past, now = self._past, (asked, self.repeated)
+        if past[0] != now:  # while nothing is asked, nothing has to be remembered
+            past.append(now)
+            del past[:-SECONDS]
 
     def take(self, asked: int, pct: int) -> bool:
         """Whether one more request may be repeated; if so it is counted.

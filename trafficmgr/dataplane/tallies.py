@@ -11,6 +11,10 @@ ANSWERED_5XX = "5xx"
 """The reason of a failure that the application answered itself."""
 
 
+_NONE: list[int] = []
+"""Shared by all that have none, as most endpoints at rest; it is never added to."""
+
+
 class Tally:
     """Cumulative counts of one revision of one endpoint; plain integers (DESIGN 7).
 
@@ -50,7 +54,7 @@ class Tally:
         self.ejected = 0
         self.repeated = 0
         self.waiting = 0
-        self.durations = [0] * (len(frames.DURATION_BOUNDS_S) + 1)
+        self.durations: list[int] = _NONE
         self.durations_s = 0.0
         self.preview: Tally | None = None
         self.clients: dict[int, int] | None = None
@@ -66,6 +70,8 @@ class Tally:
 
     def answered(self, after_s: float) -> None:
         """Count an answer by how long it took to begin."""
+        if not self.durations:
+            self.durations = [0] * (len(frames.DURATION_BOUNDS_S) + 1)
         self.durations[bisect_left(frames.DURATION_BOUNDS_S, after_s)] += 1
         self.durations_s += after_s
 
@@ -124,7 +130,7 @@ class Tally:
             ejected=self.ejected,
             repeated=self.repeated,
             waiting=self.waiting,
-            durations=tuple(self.durations) if any(self.durations) else (),
+            durations=tuple(self.durations),
             durations_s=self.durations_s,
             preview=self.preview.requests + self.preview.dns if self.preview else 0,
             clients=dict(self.clients or ()),

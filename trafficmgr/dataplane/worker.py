@@ -45,6 +45,7 @@ BYE_S = 1.0
 _TICK_S = 0.1
 _BEATS_PER_SWEEP = 10
 _BEATS_PER_RENEWAL = 600
+_GC_THRESHOLDS = (50_000, 20, 50)
 
 
 class ListenSocket(msgspec.Struct, frozen=True):
@@ -179,18 +180,18 @@ class Worker:
         for beat in itertools.count():
             await asyncio.sleep(_TICK_S)
             try:
-                self._beat(beat)
+                await self._beat(beat)
             except Exception as error:  # noqa: BLE001  traffic goes on
                 self._mishaps.handle(loop, {"message": "sweep", "exception": error})
 
-    def _beat(self, beat: int) -> None:
+    async def _beat(self, beat: int) -> None:
         """Sweep and report once a second; more often while a retiring group waits for news."""
         if beat % _BEATS_PER_RENEWAL == 0:
             self.dns.sweep()
         if beat % _BEATS_PER_SWEEP == 0:
             self.http.sweep(self.http.now())
             self._link.acknowledge()
-            self._link.report()
+            await self._link.report_gently()
         elif self._link.is_awaited:
             self._link.acknowledge()
 
@@ -210,9 +211,13 @@ def _boottime() -> float:
 
 
 def _settle_memory() -> None:
-    """Leave what is loaded out of every later garbage collection."""
+    """Leave what is loaded out of every later garbage collection, and let there be few of them.
+
+    What a request or a query leaves behind is freed by its reference counts; there are no circles.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 async def _serve(settings: Settings) -> None:
