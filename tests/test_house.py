@@ -25,6 +25,12 @@ ENTRY_POINTS = {
     "trafficmgr.cli.runtimes_page": "writes docs/runtimes.md",
     "trafficmgr.runtimes.memory": "the runtime of tests; passes the same conformance suite",
 }
+AWAITED = {
+    "trafficmgr.core.methods": "routing methods, which no endpoint can have yet (docs/dns.md)",
+    "trafficmgr.wire.zone_file": "static records, which no zone can have yet (docs/dns.md)",
+    "trafficmgr.wire.zone_tree": "as zone_file",
+}
+"""Built before what uses it; each goes from here when it is."""
 
 
 def sources(*folders: str) -> Iterator[tuple[str, str]]:
@@ -86,9 +92,10 @@ def test_every_file_holds_one_noun() -> None:
 def test_every_module_is_used() -> None:
     trees = {module_name(path): parsed(text) for path, text in sources("trafficmgr")}
 
-    assert_none(
-        [f"{m}: nobody imports it" for m in sorted(rules.lonely_modules(trees, ENTRY_POINTS))]
-    )
+    lonely = rules.lonely_modules(trees, ENTRY_POINTS)
+
+    assert_none([f"{m}: nobody imports it" for m in sorted(lonely - AWAITED.keys())])
+    assert_none([f"{m}: somebody uses it, it is awaited no more" for m in AWAITED.keys() - lonely])
 
 
 def test_no_banned_call() -> None:
