@@ -37,8 +37,9 @@ from trafficmgr.wire import dns, dns_query
 from trafficmgr.wire.dns_answer import Answer
 from trafficmgr.wire.dns_query import Manner, Query, QueryError
 
-MAX_PLANS = 20_000
-"""Some MiB. Only names that exist get in, but of these each type may be asked for."""
+MAX_PLANS = 50_000
+"""Some 15 MiB. Only names that exist get in, but of these each type may be asked for. Ten thousand
+names that are asked for A and AAAA must not drive each other out."""
 
 
 class Plan(Protocol):
