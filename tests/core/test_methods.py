@@ -95,6 +95,7 @@ POLICIES = st.builds(
 POINTS = st.floats(0, 1, exclude_max=True)
 
 
+@pytest.mark.long
 @unhurried
 @given(POLICIES, st.data(), POINTS, st.integers(0, 99))
 def test_only_usable_targets_are_chosen_and_disabled_ones_never(
@@ -139,6 +140,7 @@ def shares(of: TargetPolicy, points: list[float]) -> Counter[str]:
     return Counter(names(choice) for choice in found)
 
 
+@pytest.mark.long
 @unhurried
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=8).filter(any))
 def test_over_a_full_set_of_points_each_gets_exactly_its_weight(weights: list[int]) -> None:
@@ -452,6 +454,7 @@ def by_hand(networks: dict[Network, str], address: int, version: int) -> str | N
     return networks[max(holding, key=lambda network: network.prefixlen)] if holding else None
 
 
+@pytest.mark.long
 @unhurried
 @given(st.dictionaries(ANY, VALUES, max_size=12), st.data())
 def test_lookups_agree_with_a_search_by_hand(
@@ -476,6 +479,7 @@ def test_lookups_agree_with_a_search_by_hand(
             assert by_hand(networks, inside, version) == value
 
 
+@pytest.mark.long
 @unhurried
 @given(st.dictionaries(SMALL, VALUES, max_size=12), st.integers(0, 63), st.integers(20, 32))
 def test_within_the_scope_everybody_gets_the_same(
@@ -509,6 +513,7 @@ def test_a_scope_is_no_longer_than_it_must_be(networks: dict[Network, str], low:
         assert {by_hand(networks, FIRST + n, 4) for n in range(-1, 65)} == {value}
 
 
+@pytest.mark.long
 @unhurried
 @given(st.dictionaries(SMALL, VALUES, max_size=12), st.integers(0, 63), st.integers(0, 63))
 def test_scopes_of_whole_addresses_never_overlap(

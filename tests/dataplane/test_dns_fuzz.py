@@ -60,6 +60,7 @@ def mutants(rng: random.Random) -> Iterator[bytes]:
         yield bytes(mutant)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("over_tcp", [False, True])
 @pytest.mark.parametrize("source", [garbage, mutants])
 def test_no_packet_is_too_strange(source: object, *, over_tcp: bool) -> None:

@@ -272,6 +272,7 @@ $TTL $ORIGIN $INCLUDE $ \\# \\300 \\ " ( ) ;
 """
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(

@@ -242,6 +242,7 @@ def is_ours(name: str) -> bool:
     return not {"sub", "kin"} & set(name.split(".")[-1:])
 
 
+@pytest.mark.long
 @settings(max_examples=400, deadline=None)
 @given(relative.filter(is_ours), st.sampled_from(["A", "AAAA", "NS", "CNAME", "MX", "TXT", "SOA"]))
 def test_what_is_written_is_answered_as_dnspython_has_it(name: str, qtype: str) -> None:
@@ -259,6 +260,7 @@ def test_what_is_written_is_answered_as_dnspython_has_it(name: str, qtype: str) 
         assert found.kind == Kind.NODATA or found.answer[0].rtype == int(dns.rdatatype.CNAME)
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.one_of(wire_label, st.sampled_from(LABELS).map(wire_name).map(lambda n: n[:-1]))),
