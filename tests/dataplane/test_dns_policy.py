@@ -10,6 +10,7 @@ import pytest
 from support.dns_support import answers, asker, book, packet, shares, table, texts, zones
 
 from trafficmgr.core.dns_policy import ChaosNames, CookiePolicy, DnsPolicy, RateLimits
+from trafficmgr.core.model import Publish
 from trafficmgr.core.routing import Zones
 from trafficmgr.dataplane.book import Book
 from trafficmgr.dataplane.dns_answers import Answers
@@ -182,6 +183,17 @@ def test_each_kind_of_answer_has_its_limit(query: bytes, whole: int) -> None:
     errors = found["whole"] - whole  # an error can't be said truncated: it slips as it is
     assert found["dropped"] > 0
     assert errors in (0, found.total() - whole - found["dropped"])
+
+
+def test_a_host_with_nothing_to_answer_is_limited_as_an_error() -> None:
+    """SERVFAIL over TCP would be no better, so it is never said truncated."""
+    proxied = table(publish=Publish.proxy, shares=ONE)
+    nowhere = Zones(generation=2, zones=zones().zones, advertise=(), dns=LIMITS)
+
+    found = outcomes(answers(book(proxied, served=nowhere)), packet(), STRANGER, 40)
+
+    assert found["cut"] == 0
+    assert found["dropped"] > 0
 
 
 def test_names_that_are_made_up_have_one_limit_together() -> None:

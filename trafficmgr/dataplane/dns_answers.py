@@ -258,7 +258,9 @@ class Answers:
         zones, ttl_s = self._book.zones, route.table.ttl_s
         answers = tuple(_of_address(ttl_s, address) for address in advertised(zones, qtype))
         if not answers:
-            return Fixed(zone.nodata if zones.advertise else SERVFAIL, dns_rates.nodata(zone.apex))
+            if not zones.advertise:
+                return Fixed(SERVFAIL, dns_rates.ERROR)
+            return Fixed(zone.nodata, dns_rates.nodata(zone.apex))
         return Fixed(answers[0], kind) if len(answers) == 1 else Rotating(answers, kind)
 
     def _groups_plan(self, route: Route, zone: Authority, qtype: int, kind: bytes) -> Plan:

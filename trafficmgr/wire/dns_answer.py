@@ -8,7 +8,6 @@ Sources: RFC 1035, 2181, 2308, 6891 (EDNS).
 """
 
 import struct
-from collections.abc import Iterable
 from functools import cache
 
 from trafficmgr.wire import dns
@@ -83,8 +82,3 @@ def _heads(flags: int, has_question: bool, counts: tuple[int, int, int]) -> tupl
         additionals = counts[2] + bool(variant & 4)
         heads.append(_HEAD.pack(flags | copied, has_question, *counts[:2], additionals))
     return tuple(heads)
-
-
-def addresses(ttl_s: int, texts: Iterable[str]) -> Answer:
-    """Return the answer that carries these addresses, in this order."""
-    return Answer(answers=tuple(dns.address_record(dns.ASKED, ttl_s, text) for text in texts))

@@ -137,9 +137,7 @@ def start(name: str, work: Path, origin_port: int) -> AbstractContextManager[Pee
 
 def known() -> dict[str, str]:
     """Return the proxies that can run here, ours first, with their versions."""
-    found = {
-        "trafficmgr": f"this tree, uvloop {version('uvloop')}, httptools {version('httptools')}"
-    }
+    found = {"trafficmgr": f"this tree, uvloop {version('uvloop')}"}
     for name, arguments in (("nginx", "-v"), ("haproxy", "-v"), ("caddy", "version")):
         if shutil.which(name):
             found[name] = version_of(name, arguments)
